@@ -1,0 +1,7 @@
+"""Use programs of a server: L{connect} opens a libvirt URI, L{NetClient} works over any endpoint."""
+
+from virnet.client.client import NetClient, NetClientFactory
+from virnet.client.connection import Connection, connect
+from virnet.client.events import Subscription
+
+__all__ = ["Connection", "NetClient", "NetClientFactory", "Subscription", "connect"]

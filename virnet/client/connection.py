@@ -1,0 +1,133 @@
+"""Opening a libvirt URI: the calls that libvirt's own client makes before an application's first.
+
+1. AUTH_LIST; an old server that does not know it has no authentication. The first entry counts.
+2. CONNECT_OPEN with the name of the URI.
+3. CONNECT_SUPPORTS_FEATURE for event callbacks (14) and close callbacks (15). An error means no.
+
+All strictly one after the other. Closing sends CONNECT_CLOSE and waits for the server to hang up.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from virnet.client.client import NetClient, NetClientFactory
+from virnet.client.events import EventRegistries, EventRegistry
+from virnet.errorcodes import ErrorDomain, ErrorNumber
+from virnet.errors import ConnectionLost, ProtocolError, RemoteError
+from virnet.programs import REMOTE
+from virnet.programs.base import Program
+from virnet.transport.endpoints import endpointFor
+from virnet.transport.uri import ConnectionURI, parseURI
+
+I = TypeVar("I")  # noqa: E741 - an interface, as zope names them
+
+READ_ONLY = 1
+"""C: C{VIR_CONNECT_RO}."""
+
+FEATURE_EVENT_CALLBACK = 14
+FEATURE_CLOSE_CALLBACK = 15
+
+_AUTH_NONE = 0
+
+
+class Connection:
+    """An open hypervisor connection (C: C{virConnectPtr}).
+
+    @ivar client: the RPC connection under it.
+    @ivar uri: the URI it was opened with.
+    @ivar remote: calls the procedures of the main program; a provider of C{IRemote}.
+    @ivar domainEvents: subscriptions to events of domains.
+    @ivar networkEvents: the same for networks.
+    @ivar storagePoolEvents: the same for storage pools.
+    @ivar nodeDeviceEvents: the same for node devices.
+    @ivar secretEvents: the same for secrets.
+    """
+
+    def __init__(self, client: NetClient, uri: ConnectionURI, features: frozenset[int]) -> None:
+        """Made by L{connect}.
+
+        @param features: what the server said it supports, of those that were asked.
+        """
+        self.client = client
+        self.uri = uri
+        self.features = features
+        self.remote = client.program(REMOTE)
+        registries = EventRegistries(client, FEATURE_EVENT_CALLBACK in features)
+        self.domainEvents: EventRegistry = registries.domain
+        self.networkEvents: EventRegistry = registries.network
+        self.storagePoolEvents: EventRegistry = registries.storagePool
+        self.nodeDeviceEvents: EventRegistry = registries.nodeDevice
+        self.secretEvents: EventRegistry = registries.secret
+
+    def program(self, program: Program[I]) -> I:
+        """Get an object that calls the procedures of a program, see L{NetClient.program}."""
+        return self.client.program(program)
+
+    def whenClosed(self) -> Deferred[Exception]:
+        """Wait for the end of the connection, see L{NetClient.whenClosed}."""
+        return self.client.whenClosed()
+
+    async def close(self) -> None:
+        """Close the connection in order; without effect when it is gone already."""
+        try:
+            await self.remote.connectClose()
+        except (ConnectionLost, ProtocolError):
+            pass
+        await self.client.close()
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+
+async def connect(reactor: Any, uri: str, *, readonly: bool = False) -> Connection:
+    """Open a connection to a libvirt server.
+
+    @param reactor: the reactor, as Twisted's endpoints want it.
+    @param uri: a libvirt URI, like C{test+unix:///default?socket=/run/virnet/virnet-sock} or
+        C{qemu+tcp://host/system}.
+    @param readonly: ask for a connection that refuses changes.
+    @return: the open connection; close it with C{await connection.close()} or C{async with}.
+    @raise URIError: the URI cannot be used.
+    @raise ConnectionLost: the server cannot be reached.
+    @raise RemoteError: the server refused.
+    """
+    parsed = parseURI(uri)
+    endpoint = endpointFor(reactor, parsed, readonly)
+    try:
+        client: NetClient = await endpoint.connect(NetClientFactory())
+    except Exception as e:
+        raise ConnectionLost(f"{uri}: cannot connect: {e}") from e
+    try:
+        return await _open(client, parsed, readonly)
+    except BaseException:
+        client.abandon()
+        raise
+
+
+async def _open(client: NetClient, uri: ConnectionURI, readonly: bool) -> Connection:
+    remote = client.program(REMOTE)
+    try:
+        types = await remote.authList()
+    except RemoteError as e:
+        if e.code != ErrorNumber.NO_SUPPORT:
+            raise
+        types = []
+    if types and types[0] != _AUTH_NONE:
+        raise RemoteError.of(
+            ErrorNumber.AUTH_FAILED, f"unsupported authentication type {types[0]}", ErrorDomain.REMOTE
+        )
+    await remote.connectOpen(uri.name, READ_ONLY if readonly else 0)
+    features = set()
+    for feature in (FEATURE_EVENT_CALLBACK, FEATURE_CLOSE_CALLBACK):
+        try:
+            if await remote.connectSupportsFeature(feature):
+                features.add(feature)
+        except RemoteError:
+            pass
+    return Connection(client, uri, frozenset(features))

@@ -1,0 +1,252 @@
+"""Subscriptions to a server's events: registered there with the first subscriber, cancelled with the last.
+
+Three generations of domain events exist (``wire.md`` section 13). With feature 14 a registration has a
+callback id and may be for one domain alone; that is what is used. Without it an event is registered for all
+domains by its number, and a subscription for one domain is filtered here. The other families know only
+callback ids.
+
+- Subscribers of the same event (and the same object) share one registration at the server.
+- An event for a callback id that is not, or no longer, ours is ignored.
+- A subscription ends with the connection, without a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
+
+from virnet.client.client import NetClient
+from virnet.errors import ConnectionLost, ProtocolError
+from virnet.programs import REMOTE
+from virnet.programs.base import Procedure
+
+Callback = Callable[..., object]
+
+# Event id: (number of the message without callback id, or None; number of the one with it).
+DOMAIN_EVENTS: dict[int, tuple[int | None, int]] = {
+    0: (107, 318),
+    1: (169, 319),
+    2: (170, 320),
+    3: (171, 321),
+    4: (172, 322),
+    5: (173, 323),
+    6: (195, 324),
+    7: (224, 325),
+    8: (241, 326),
+    9: (248, 327),
+    10: (268, 328),
+    11: (269, 329),
+    12: (270, 330),
+    13: (276, 331),
+    14: (292, 332),
+    15: (311, 333),
+    16: (None, 339),
+    17: (None, 346),
+    18: (None, 348),
+    19: (None, 354),
+    20: (None, 359),
+    21: (None, 363),
+    22: (None, 367),
+    23: (None, 379),
+    24: (None, 385),
+    25: (None, 423),
+    26: (None, 438),
+    27: (None, 453),
+}
+NETWORK_EVENTS: dict[int, tuple[int | None, int]] = {0: (None, 315), 1: (None, 446)}
+STORAGE_POOL_EVENTS: dict[int, tuple[int | None, int]] = {0: (None, 370), 1: (None, 373)}
+NODE_DEVICE_EVENTS: dict[int, tuple[int | None, int]] = {0: (None, 376), 1: (None, 377)}
+SECRET_EVENTS: dict[int, tuple[int | None, int]] = {0: (None, 382), 1: (None, 383)}
+
+
+class Family(NamedTuple):
+    """The procedures of one family of events, by number.
+
+    @ivar register: registers with a callback id.
+    @ivar deregister: its opposite.
+    @ivar events: event id to the messages that carry it.
+    @ivar plain: the pair that registers without callback id, where there is one.
+    """
+
+    name: str
+    register: int
+    deregister: int
+    events: dict[int, tuple[int | None, int]]
+    plain: tuple[int, int] | None = None
+
+
+DOMAIN = Family("domain", 316, 317, DOMAIN_EVENTS, (167, 168))
+NETWORK = Family("network", 313, 314, NETWORK_EVENTS)
+STORAGE_POOL = Family("storage pool", 368, 369, STORAGE_POOL_EVENTS)
+NODE_DEVICE = Family("node device", 374, 375, NODE_DEVICE_EVENTS)
+SECRET = Family("secret", 380, 381, SECRET_EVENTS)
+
+
+class Subscription:
+    """One subscriber. C{await subscription.cancel()} ends it."""
+
+    def __init__(self, registry: EventRegistry, key: tuple[int, Any], callback: Callback) -> None:
+        self._registry = registry
+        self._key = key
+        self._callback = callback
+        self._active = True
+
+    async def cancel(self) -> None:
+        """End the subscription: the callback is not called from now on; return when the server knows.
+
+        Without effect the second time, and when the connection is gone.
+        """
+        if self._active:
+            self._active = False
+            await self._registry.unsubscribe(self._key, self._callback)
+
+
+class _Registration:
+    """What the server was asked for, and who is told here."""
+
+    def __init__(self, callbackID: int | None) -> None:
+        self.callbackID = callbackID
+        self.callbacks: list[Callback] = []
+
+
+class EventRegistry:
+    """The subscriptions to one family of events on one connection.
+
+    Registering and deregistering happens strictly one after the other: a server may run two calls of a
+    connection side by side, and would then find an event that is just leaving registered still.
+    """
+
+    _log = Logger()
+
+    def __init__(self, client: NetClient, family: Family, withCallbacks: bool) -> None:
+        """@param withCallbacks: the server registers with callback ids (feature 14)."""
+        self.client = client
+        self.family = family
+        self.withCallbacks = withCallbacks or family.plain is None
+        self._registrations: dict[tuple[int, Any], _Registration] = {}
+        self._heard: set[int] = set()
+        self._lock = DeferredLock()
+
+    async def subscribe(self, eventID: int, callback: Callback, target: Any = None) -> Subscription:
+        """Have a callback called for each event of one kind.
+
+        @param eventID: which kind, like C{DomainEventID.LIFECYCLE}.
+        @param callback: called with the object (a C{Domain}, C{Network}…) and what the event says of it.
+        @param target: the object whose events are wanted; C{None} for all.
+        @raise ValueError: the family has no such event, or the server is too old for it.
+        @raise RemoteError: the server refused.
+        """
+        if eventID not in self.family.events:
+            raise ValueError(f"{int(eventID)} is not an event of a {self.family.name}")
+        number = self.family.events[eventID][1 if self.withCallbacks else 0]
+        if number is None:
+            raise ValueError(f"the server is too old for {self.family.name} event {int(eventID)}")
+        self._listen(int(eventID), number)
+        key = (int(eventID), _identity(target))
+        await self._lock.acquire()
+        try:
+            registration = self._registrations.get(key)
+            if registration is None:
+                callbackID = await self._register(key[0], target)
+                registration = self._registrations[key] = _Registration(callbackID)
+            registration.callbacks.append(callback)
+        finally:
+            self._lock.release()
+        return Subscription(self, key, callback)
+
+    async def unsubscribe(self, key: tuple[int, Any], callback: Callback) -> None:
+        """Take a subscriber away, and the registration with the last one."""
+        registration = self._registrations[key]
+        registration.callbacks.remove(callback)
+        await self._lock.acquire()
+        try:
+            if not registration.callbacks and self._registrations.get(key) is registration:
+                del self._registrations[key]
+                await self._deregister(key[0], registration.callbackID)
+        except (ConnectionLost, ProtocolError):
+            pass
+        finally:
+            self._lock.release()
+
+    async def _register(self, eventID: int, target: Any) -> int | None:
+        if self.withCallbacks:
+            callbackID: int = await self._call(self.family.register, eventID, target)
+            return callbackID
+        assert self.family.plain is not None
+        if not self._hasEvent(eventID):
+            await self._call(self.family.plain[0], eventID)
+        return None
+
+    async def _deregister(self, eventID: int, callbackID: int | None) -> None:
+        if self.withCallbacks:
+            await self._call(self.family.deregister, callbackID)
+        elif not self._hasEvent(eventID):
+            assert self.family.plain is not None
+            await self._call(self.family.plain[1], eventID)
+
+    def _hasEvent(self, eventID: int) -> bool:
+        return any(event == eventID for event, _ in self._registrations)
+
+    def _call(self, number: int, *args: Any) -> Deferred[Any]:
+        return self.client.call(REMOTE.procedures[number], args)
+
+    def _listen(self, eventID: int, number: int) -> None:
+        if eventID not in self._heard:
+            self._heard.add(eventID)
+            procedure = REMOTE.events[number]
+            self.client.subscribe(procedure, _unpacker(procedure, partial(self._deliver, eventID)))
+
+    def _deliver(self, eventID: int, callbackID: int | None, values: tuple[Any, ...]) -> None:
+        for (event, wanted), registration in list(self._registrations.items()):
+            if event != eventID or callbackID != registration.callbackID:
+                continue
+            if not self.withCallbacks and wanted is not None and wanted != _identity(values[0]):
+                continue
+            for callback in list(registration.callbacks):
+                try:
+                    callback(*values)
+                except Exception:
+                    self._log.failure(
+                        "a subscriber of {family} event {event} failed", family=self.family.name, event=event
+                    )
+
+
+class EventRegistries:
+    """All families of one connection."""
+
+    def __init__(self, client: NetClient, withCallbacks: bool) -> None:
+        self.domain = EventRegistry(client, DOMAIN, withCallbacks)
+        self.network = EventRegistry(client, NETWORK, True)
+        self.storagePool = EventRegistry(client, STORAGE_POOL, True)
+        self.nodeDevice = EventRegistry(client, NODE_DEVICE, True)
+        self.secret = EventRegistry(client, SECRET, True)
+
+
+def _identity(target: Any) -> Any:
+    """What stays the same of an object while its id or state changes."""
+    return None if target is None else getattr(target, "uuid", target)
+
+
+def _unpacker(
+    procedure: Procedure, deliver: Callable[[int | None, tuple[Any, ...]], None]
+) -> Callable[..., None]:
+    """Bring the shapes of event messages into one: a callback id, and the object with what is said of it.
+
+    Messages that exist in both generations wrap the older one as C{msg}, some with a further field before it.
+    """
+    names = [name for name, _ in procedure.args]
+    hasID = names[0] == "callbackID"
+    wrapped = names.index("msg") if "msg" in names else None
+
+    def unpack(*values: Any) -> None:
+        callbackID = values[0] if hasID else None
+        if wrapped is None:
+            deliver(callbackID, values[1:] if hasID else values)
+        else:
+            deliver(callbackID, (*values[wrapped], *values[1:wrapped]))
+
+    return unpack

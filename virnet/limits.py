@@ -1,0 +1,58 @@
+"""Every limit of the protocol and of this implementation, with its source and its reason.
+
+Sizes are in bytes unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+LENGTH_SIZE = 4
+"""The length word in front of a message (C: C{VIR_NET_MESSAGE_LEN_MAX}). It counts itself."""
+
+HEADER_SIZE = 24
+"""Six words behind the length (C: C{VIR_NET_MESSAGE_HEADER_MAX})."""
+
+MESSAGE_MIN = LENGTH_SIZE + HEADER_SIZE
+"""The smallest legal value of the length word."""
+
+MESSAGE_MAX = 33554432
+"""The largest message without its length word (C: C{VIR_NET_MESSAGE_MAX}); libvirt since 1.2 or so."""
+
+PAYLOAD_MAX = MESSAGE_MAX - HEADER_SIZE
+"""The largest payload (C: C{VIR_NET_MESSAGE_PAYLOAD_MAX})."""
+
+STREAM_CHUNK = 262120
+"""Bytes of stream data in a packet unless told otherwise (C: C{VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX}): what
+peers with the old fixed buffers can take, and what libvirt still sends."""
+
+STRING_MAX = 4194304
+"""The longest string in any message (C: C{VIR_NET_MESSAGE_STRING_MAX})."""
+
+MESSAGE_FDS_MAX = 32
+"""File descriptors that travel with one message (C: C{VIR_NET_MESSAGE_NUM_FDS_MAX})."""
+
+MAX_CLIENTS = 5000
+"""Connections of one server, over all its services (C{max_clients} of C{libvirtd.conf})."""
+
+MAX_CLIENT_REQUESTS = 5
+"""Requests of one client in progress (C{max_client_requests} of C{libvirtd.conf})."""
+
+MIN_WORKERS = 5
+"""Threads for blocking implementations that start at once (C{min_workers} of C{libvirtd.conf})."""
+
+MAX_WORKERS = 20
+"""The most threads for blocking implementations (C{max_workers} of C{libvirtd.conf})."""
+
+UNIX_PATH_MAX = 107
+"""The longest path of a UNIX socket (C{sun_path} of Linux, less its terminating zero)."""
+
+STOP_GRACE = 5.0
+"""Seconds that a client which does not read may hold up the server's stop before it is cut off."""
+
+XML_MAX = STRING_MAX
+"""Bytes of one XML document that a hypervisor reads: as much as one message can carry."""
+
+XML_DEPTH_MAX = 256
+"""Levels of elements in one XML document: what libxml2, and so libvirt, takes."""
+
+XML_ELEMENTS_MAX = 65536
+"""Elements of one XML document: far beyond any real one (about 100 a disk), far below what hurts."""

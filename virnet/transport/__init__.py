@@ -1,0 +1,1 @@
+"""Twisted around L{virnet.wire}: the protocol shell, URIs, endpoints."""

@@ -1,0 +1,123 @@
+"""The Twisted shell of a connection: bytes from the transport into L{virnet.wire}, its events into methods.
+
+The rules that live here are those of I/O: what is written when, what a lost connection means, who is told.
+Which message is legal is decided in L{virnet.wire.connection}.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from virnet.errors import RemoteProtocolError
+from virnet.wire.connection import ClientConnection, ServerConnection
+from virnet.wire.events import Dropped, Fault, Send
+
+
+class RPCProtocol(Protocol):
+    """What a client's and a server's connection share.
+
+    A subclass sets C{connection} before any data arrives and adds its methods to C{eventMethods}.
+
+    @ivar connection: the sans-IO end that judges what is received.
+    @ivar peer: the other side in words, for logs and errors.
+    """
+
+    log = Logger()
+
+    eventMethods: ClassVar[dict[type, str]] = {Send: "_send", Dropped: "_dropped", Fault: "_fault"}
+    """Type of wire event to the name of the method that takes it."""
+
+    connection: ClientConnection[Any] | ServerConnection
+    peer: str = "nobody yet"
+    _lost: Callable[[Failure], None] | None = None
+
+    def connectionMade(self) -> None:
+        """The transport is there: Twisted calls this once."""
+        transport = self.transport
+        assert transport is not None
+        self.peer = describePeer(transport.getPeer(), getattr(transport, "socket", None))
+        setNoDelay = getattr(transport, "setTcpNoDelay", None)
+        if setNoDelay is not None:
+            setNoDelay(True)
+        self._write = transport.write
+        self._methods = {event: getattr(self, name) for event, name in self.eventMethods.items()}
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes have come: judge them and do what follows."""
+        methods = self._methods
+        for event in self.connection.receive(data):
+            methods[type(event)](event)
+
+    def _send(self, event: Send) -> None:
+        self._write(event.data)
+
+    def _dropped(self, event: Dropped) -> None:
+        self.log.debug(
+            "{peer}: ignored program {event.header.program:#x} version {event.header.version}"
+            " procedure {event.header.procedure} type {event.header.type}: {event.reason}",
+            peer=self.peer,
+            event=event,
+        )
+
+    def _fault(self, event: Fault) -> None:
+        self.log.error("{peer}: {error}; closing the connection", peer=self.peer, error=event.error)
+        self.abort(event.error)
+
+    def abort(self, error: RemoteProtocolError) -> None:
+        """End the connection now, dropping what is not sent yet.
+
+        @param error: why; what is pending fails with it.
+        """
+        self.connection.closed = True
+        self.ended(Failure(error))
+        assert self.transport is not None
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The transport is gone: Twisted calls this once."""
+        self.connection.closed = True
+        self.ended(reason)
+
+    def ended(self, reason: Failure) -> None:
+        """The connection is over. May be called twice; only the first reason counts."""
+        raise NotImplementedError
+
+
+def describePeer(address: IAddress, sock: socket.socket | None) -> str:
+    """Put the other side of a connection into words, for people who read logs.
+
+    @param sock: the socket, where there is one: a UNIX peer has no address but credentials.
+    """
+    host = getattr(address, "host", None)
+    if host is not None:
+        return f"{getattr(address, 'type', 'TCP')} {host}:{getattr(address, 'port', '?')}"
+    credentials = peerCredentials(sock)
+    if credentials is not None:
+        pid, uid, _ = credentials
+        return f"UNIX pid {pid} uid {uid}"
+    return str(address)
+
+
+def peerCredentials(sock: socket.socket | None) -> tuple[int, int, int] | None:
+    """The process at the other end of a UNIX socket: pid, uid and gid (C: C{SO_PEERCRED}).
+
+    @return: C{None} where the socket is of another kind.
+    """
+    if sock is None or getattr(sock, "family", None) != socket.AF_UNIX:
+        return None
+    pid, uid, gid = _CREDENTIALS.unpack(
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
+    return pid, uid, gid
+
+
+_CREDENTIALS = struct.Struct("iII")
+"""C: C{struct ucred}."""

@@ -1,0 +1,75 @@
+"""What the two connections tell their shell.
+
+A shell looks the type of an event up in a table of its own and does what it says; L{Fault} is always the
+last event of a connection.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from virnet.errors import RemoteError, RemoteProtocolError
+from virnet.wire.message import MessageHeader
+
+
+class Send(NamedTuple):
+    """Bytes to send now."""
+
+    data: bytes
+
+
+class CallReceived(NamedTuple):
+    """Server: a call that may be executed.
+
+    @ivar procedure: what the table of programs holds for it.
+    @ivar data: the whole message.
+    @ivar offset: where its arguments start.
+    """
+
+    header: MessageHeader
+    procedure: Any
+    data: bytes
+    offset: int
+
+
+class ReplyReceived(NamedTuple):
+    """Client: a call succeeded.
+
+    @ivar token: what the caller gave with the call.
+    @ivar data: the whole message.
+    @ivar offset: where its result starts.
+    """
+
+    token: Any
+    data: bytes
+    offset: int
+
+
+class CallFailed(NamedTuple):
+    """Client: a call failed, by the server's word or because its reply makes no sense."""
+
+    token: Any
+    error: RemoteError
+
+
+class EventReceived(NamedTuple):
+    """Client: an event of some program, perhaps one that nobody knows."""
+
+    header: MessageHeader
+    data: bytes
+
+
+class Dropped(NamedTuple):
+    """A message was ignored, as the protocol wants it; for the log."""
+
+    header: MessageHeader
+    reason: str
+
+
+class Fault(NamedTuple):
+    """The peer broke the protocol: close the connection."""
+
+    error: RemoteProtocolError
+
+
+Event = Send | CallReceived | ReplyReceived | CallFailed | EventReceived | Dropped | Fault
