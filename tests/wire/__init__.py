@@ -1,0 +1,1 @@
+"""The sans-IO core: bytes in, events out, checked without a transport, a reactor or a clock."""
