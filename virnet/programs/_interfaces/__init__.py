@@ -1,0 +1,1 @@
+"""Generated: the interfaces of each program."""

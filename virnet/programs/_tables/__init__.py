@@ -1,0 +1,1 @@
+"""Generated: the types and the procedures of each program."""
