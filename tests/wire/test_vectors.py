@@ -6,7 +6,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.vectors import RAW, VECTORS, Vector
 from virnet.limits import MESSAGE_MIN
-from virnet.wire.framing import Framer
 from virnet.wire.message import (
     ERROR_PAYLOAD,
     MessageStatus,
@@ -64,10 +63,6 @@ class RecordedMessages(SynchronousTestCase):
         for vector in errors:
             error = decodeError(vector.data)
             self.assertEqual(encodeError(error), vector.data[MESSAGE_MIN:], vector.name)
-
-    def test_R023_all_of_them_in_one_read_are_cut_where_they_end(self) -> None:
-        framer = Framer()
-        self.assertEqual(framer.feed(b"".join(vector.data for vector in VECTORS)), [v.data for v in VECTORS])
 
     def test_R006_a_message_without_payload_says_28_whatever_went_before(self) -> None:
         encodeMessage(0x20008086, 1, 208, MessageType.STREAM, 3, MessageStatus.CONTINUE, b"x" * 262120)

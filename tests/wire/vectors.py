@@ -224,7 +224,7 @@ VECTORS = (
     ),
     Vector(
         "CREATE_XML_WITH_FILES call announcing two descriptors",
-        "0000002c 20008086 00000001 00000135 00000004 00000007 00000000  00000002  00000004 3c782f3e 00000000",
+        "0000002c 20008086 00000001 00000135 00000004 00000007 0000000000000002  00000004 3c782f3e 00000000",
         (REMOTE, 1, 309, 4, 7, 0),
         _struct(("descriptors", UINT), ("xml_desc", _STRING), ("flags", UINT)),
         (2, "<x/>", 0),
