@@ -39,7 +39,10 @@ def parseArguments(argv: list[str]) -> argparse.Namespace:
         "--quick", action="store_true", help="one round of 10 ms: whether it runs, not how fast"
     )
     parser.add_argument(
-        "--only", metavar="NAME", action="append", help="cases with NAME in their section or name; repeatable"
+        "--only",
+        metavar="NAME",
+        action="append",
+        help="cases with NAME in section, name or peers; repeatable",
     )
     parser.add_argument("--cpu", type=int, help="run all processes on this one processor: far less noisy")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
@@ -70,7 +73,7 @@ def main(argv: list[str]) -> int:
         cases = [
             case
             for case in allCases(processes)
-            if not options.only or any(word in f"{case.section} {case.name}" for word in options.only)
+            if not options.only or any(word in case.words() for word in options.only)
         ]
         if not cases:
             print(f"no case is named {' or '.join(options.only)}", file=sys.stderr)

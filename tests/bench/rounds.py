@@ -49,6 +49,12 @@ class Case(NamedTuple):
     ours: Contender
     peers: tuple[Contender, ...]
 
+    def words(self) -> str:
+        """
+        All that the case may be chosen by.
+        """
+        return " ".join([self.section, self.name, *(peer.name for peer in self.peers)])
+
 
 class Row(NamedTuple):
     """
