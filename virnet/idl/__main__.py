@@ -16,11 +16,12 @@ PACKAGE = Path(__file__).resolve().parent.parent
 TEXTS = PACKAGE / "programs" / "x"
 
 DESCRIPTION = """\
-Make Python modules from the .x language (RFC 4506 and rpcgen's additions, with the annotations of libvirt's files).
+Make Python modules from the .x language (RFC 4506 and rpcgen's additions, with the annotations of
+libvirt's files).
 
-Every FILE.x becomes one module FILE.py: a NamedTuple for each structure, an interface for the calls and one for the
-events of each program, the table of procedures, and the program itself, ready for NetClient.program(…) and
-ServerProgram(…, …).
+Every FILE.x becomes one module FILE.py: a NamedTuple for each structure, an interface for the calls and
+one for the events of each program, the table of procedures, and the program itself, ready for
+NetClient.program(…) and ServerProgram(…, …).
 
 Without a FILE it makes virnet's own programs again, from the texts in virnet/programs/x, in their places.
 """
@@ -28,7 +29,7 @@ Without a FILE it makes virnet's own programs again, from the texts in virnet/pr
 EPILOG = """\
 The output depends on nothing but the texts, so it can be committed and compared:
 
-  python -m virnet.idl                      virnet's own programs, after a change of virnet/programs/x or of overrides.py
+  python -m virnet.idl                      virnet's own programs, after a change of a text or of overrides.py
   python -m virnet.idl --check              whether they are current: names each stale file, exit status 1
   python -m virnet.idl hello.x              writes hello.py here
   python -m virnet.idl -o gen remote_protocol.x qemu_protocol.x

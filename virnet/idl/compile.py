@@ -1,4 +1,7 @@
-"""A program straight from a text, without files: what L{Program.fromIDL<virnet.programs.base.Program.fromIDL>} does."""
+"""A program straight from a text, without files.
+
+The work of L{Program.fromIDL<virnet.programs.base.Program.fromIDL>}.
+"""
 
 from __future__ import annotations
 

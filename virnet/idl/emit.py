@@ -3,8 +3,8 @@
 Rules that live here:
 
 - The source depends on the text and the overrides alone: no paths, no dates, no order of sets.
-- Arguments become the parameters of a method, a return structure of one member becomes that member, every other
-  structure a C{NamedTuple}. Arrays of libvirt's typed parameters become C{TypedParams}.
+- Arguments become the parameters of a method, a return structure of one member becomes that member, every
+  other structure a C{NamedTuple}. Arrays of libvirt's typed parameters become C{TypedParams}.
 - One line a type node and one a procedure; trailing defaults are left out.
 """
 
@@ -124,6 +124,7 @@ class Emitter:
         self._typePrefix = programs[0].typePrefix if programs else ""
         self._kept = self._chooseDefinitions()
         self._nodes = self._nameNodes()
+        self._classes = self._nameClasses()
 
     # -- what is written
 
@@ -142,11 +143,13 @@ class Emitter:
             for d in self._definitions.values()
             if not d.origin and (d.name not in folded or d.name in inTypes)
         ]
+        # What a procedure names is needed even where it comes from an imported file.
         for program in self.programs:
             for procedure in program.procedures:
-                for type in (*(type for _, type in procedure.args), *filter(None, [procedure.ret])):
-                    roots += [reference.name for reference, _ in named(type)]
-        procedureEnums = {p.wireName for program in self.programs for p in program.procedures}
+                types = [type for _, type in procedure.args]
+                types += [procedure.ret] if procedure.ret is not None else []
+                roots += [reference.name for type in types for reference, _ in named(type)]
+        procedures = {p.wireName for program in self.programs for p in program.procedures}
         order: list[Definition] = []
         open: set[str] = set()
 
@@ -154,7 +157,7 @@ class Emitter:
             definition = self._definitions.get(name)
             if definition is None or name in open or self._imports(definition):
                 return
-            if isinstance(definition, Enumeration) and set(definition.members) <= procedureEnums:
+            if isinstance(definition, Enumeration) and set(definition.members) <= procedures:
                 return
             open.add(name)
             for type in parts(definition):
@@ -177,6 +180,18 @@ class Emitter:
             taken.add(name)
             nodes[definition.name] = name
         return nodes
+
+    def _nameClasses(self) -> dict[str, str]:
+        taken = set(_RESERVED)
+        classes: dict[str, str] = {}
+        for definition in self._kept:
+            if isinstance(definition, (Structure, Enumeration)):
+                name = className(definition.name, self._rules)
+                while name in taken:
+                    name += "_"
+                taken.add(name)
+                classes[definition.name] = name
+        return classes
 
     def _resolved(self, type: Type) -> Type | Definition:
         while isinstance(type, NamedType):
@@ -244,7 +259,7 @@ class Emitter:
                 return f"tuple[int, {imports.use('typing', 'Any')}]"
         if self._isTypedParameter(type):
             return f"tuple[str, tuple[int, {imports.use('typing', 'Any')}]]"
-        name = className(definition.name, self._rules)
+        name = self._classes.get(definition.name) or className(definition.name, self._rules)
         module = self._layout.importedValues.format(definition.origin) if self._imports(definition) else ""
         return imports.use(module or self._layout.values, name) if module or self._layout.values else name
 
@@ -263,7 +278,7 @@ class Emitter:
         return lines
 
     def _valueClass(self, structure: Structure, imports: Imports) -> Iterator[str]:
-        yield f"class {className(structure.name, self._rules)}({imports.use('typing', 'NamedTuple')}):"
+        yield f"class {self._classes[structure.name]}({imports.use('typing', 'NamedTuple')}):"
         yield f'    """C{{{structure.name}}}"""'
         if structure.fields:
             yield ""
@@ -275,7 +290,7 @@ class Emitter:
     def enumeration(self, definition: Enumeration, imports: Imports) -> Iterator[str]:
         """One enum class."""
         base = "IntFlag" if isFlags(definition.name, definition.members, self._rules) else "IntEnum"
-        yield f"class {className(definition.name, self._rules)}({imports.use('enum', base)}):"
+        yield f"class {self._classes[definition.name]}({imports.use('enum', base)}):"
         yield f'    """C: C{{{definition.name}}}"""'
         yield ""
         for cname, name in memberNames(definition.name, definition.members, self._rules).items():
@@ -303,9 +318,8 @@ class Emitter:
                     lines += ["", *self._method(program, procedure, typing)]
             bases = ", ".join(families) if families else base
             lines += ["", "", *_classLine(name, bases)]
-            lines += [
-                f'    """The calls of program {program.name}, {program.number:#010x} version {program.version}."""'
-            ]
+            number = f"{program.number:#010x} version {program.version}"
+            lines += [f'    """The calls of program {program.name}, {number}."""']
             for procedure in [] if families else calls:
                 lines += ["", *self._method(program, procedure, typing)]
             if events:
@@ -401,7 +415,9 @@ class Emitter:
         return lines
 
     def _definitionNode(self, definition: Definition, done: set[str], imports: Imports) -> str:
-        node = lambda type: self._node(type, imports, done)  # noqa: E731
+        def node(type: Type) -> str:
+            return self._node(type, imports, done)
+
         match definition:
             case Typedef():
                 return node(definition.type)
@@ -412,7 +428,7 @@ class Emitter:
                 fields = _tuple(f'("{name}", {node(type)})' for name, type in definition.fields)
                 factory = ""
                 if not self._isTypedParameter(NamedType(definition.name, definition.place)):
-                    name = className(definition.name, self._rules)
+                    name = self._classes[definition.name]
                     factory = ", " + (imports.use(self._layout.values, name) if self._layout.values else name)
                 return f'{self._schema("Struct", imports)}("{definition.name}", {fields}{factory})'
         assert isinstance(definition, UnionDefinition)
@@ -513,8 +529,16 @@ class Emitter:
 
 _BASIC_NODES = {
     "int": "INT", "uint": "UINT", "hyper": "HYPER", "uhyper": "UHYPER", "char": "CHAR", "uchar": "UCHAR",
-    "short": "SHORT", "ushort": "USHORT", "float": "FLOAT", "double": "DOUBLE", "bool": "BOOL", "void": "VOID",
+    "short": "SHORT", "ushort": "USHORT", "float": "FLOAT", "double": "DOUBLE", "bool": "BOOL",
+    "void": "VOID",
 }  # fmt: skip
+
+
+_RESERVED = frozenset(
+    "Any Array Deferred Enum FixedArray FixedOpaque HIGH IntEnum IntFlag Interface LOW Mapped NamedTuple".split()
+    + "Opaque Optional Program Ref Row String Struct TYPE_CHECKING TypedParams Union typedParams".split()
+)
+"""What generated modules import; no class of theirs is called so."""
 
 
 def interfaceName(program: ProgramDefinition, rules: Rules) -> str:

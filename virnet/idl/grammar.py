@@ -1,8 +1,9 @@
 """The grammar of the C{.x} language, for lark's LALR parser.
 
-RFC 4506 section 6.3, RFC 5531 section 12.2 (program blocks), and what rpcgen takes besides: C{char} and C{short},
-C{unsigned} and C{long} alone, C{struct NAME} as a reference, anonymous bodies, a list of arguments, C{string}
-without a bound in procedures, sums and products of constants, comments of both kinds.
+RFC 4506 section 6.3, RFC 5531 section 12.2 (program blocks), and what rpcgen takes besides: C{char} and
+C{short}, C{unsigned} and C{long} alone, C{struct NAME} as a reference, anonymous bodies, a list of
+arguments, C{string} without a bound in procedures, sums and products of constants, comments of both
+kinds.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ SPOKEN = {
 """What lark's terminals are called in an error message; the others are keywords in capitals."""
 
 TYPE_WORDS = frozenset(
-    "UNSIGNED INT LONG HYPER CHAR SHORT FLOAT DOUBLE BOOL QUADRUPLE ENUM STRUCT UNION OPAQUE STRING VOID NAME".split()
+    "UNSIGNED INT LONG HYPER CHAR SHORT FLOAT DOUBLE BOOL QUADRUPLE ENUM STRUCT UNION".split()
+    + ["OPAQUE", "STRING", "VOID", "NAME"]
 )
 """Terminals that begin a type; where all are possible an error message says "a type"."""

@@ -1,7 +1,7 @@
 """What a C{.x} text says, with every name resolved: types, constants, programs.
 
-Rules that live here: which names need no definition (L{PREDEFINED_CONSTANTS}, L{PREDEFINED_TYPES}), and what a
-type may contain: itself only behind a pointer or in an array of variable length.
+Rules that live here: which names need no definition (L{PREDEFINED_CONSTANTS}, L{PREDEFINED_TYPES}), and
+what a type may contain: itself only behind a pointer or in an array of variable length.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ class Bound(NamedTuple):
 
 @dataclass(frozen=True)
 class Basic:
-    """A type without parts. C{name} is one of C{int uint hyper uhyper char uchar short ushort float double bool
-    void}."""
+    """A type without parts.
+
+    @ivar name: C{int uint hyper uhyper char uchar short ushort float double bool} or C{void}.
+    """
 
     name: str
 

@@ -1,14 +1,15 @@
 """Whole Python modules out of the parts that L{Emitter} writes.
 
-A user's file becomes one module. virnet's own programs are spread so that importing one does not build another:
-C{programs/values.py} has the value classes of all, C{programs/_interfaces} and C{programs/_tables} a module a program.
+A user's file becomes one module. virnet's own programs are spread so that importing one does not build
+another: C{programs/values.py} has the value classes of all, C{programs/_interfaces} and
+C{programs/_tables} a module a program.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from virnet.idl.emit import Emitter, Imports, Layout
+from virnet.idl.emit import WIDTH, Emitter, Imports, Layout
 from virnet.idl.model import Enumeration, Specification
 from virnet.idl.names import Rules
 
@@ -79,7 +80,8 @@ def _constants(specification: Specification, title: str, source: str, rules: Rul
         body += ["", ""]
         for name, value in specification.constants.items():
             written = f'"{value}"' if isinstance(value, str) else str(value)
-            body += [f"{name.removeprefix('VIR_')}: {final} = {written}"]
+            line = f"{name.removeprefix('VIR_')}: {final} = {written}"
+            body += [line] if len(line) <= WIDTH else [line + "  # noqa: E501"]
     return _module(title, source, imports, Imports(), body)
 
 

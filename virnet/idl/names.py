@@ -2,13 +2,13 @@
 
 Rules that live here:
 
-- A method is its procedure's words in mixed case, C{domain_get_xml_desc} -> C{domainGetXMLDesc}; how a word is spelt,
-  and which names do not follow from their words, is in the overrides.
+- A method is its procedure's words in mixed case, C{domain_get_xml_desc} -> C{domainGetXMLDesc}; how a
+  word is spelt, and which names do not follow from their words, is in the overrides.
 - A class is its structure's words with capitals, without a prefix that says nothing.
 - A type node is the structure's name in capitals without the program's prefix.
-- A member of an enum loses what all members begin with, up to an underscore; where there is but one member, the words
-  that the enum's own name begins with.
-- What would be a keyword gets an underscore at its end.
+- A member of an enum loses what all members begin with, up to an underscore; where there is but one
+  member, the words that the enum's own name begins with.
+- What Python would not take, like a keyword, gets an underscore at its end.
 """
 
 from __future__ import annotations
@@ -50,8 +50,11 @@ class Rules(Protocol):
 
 
 def safe(name: str) -> str:
-    """Make a name usable in Python."""
-    return name + "_" if iskeyword(name) else name
+    """Make a name usable as a parameter, a field, a method or a class."""
+    if iskeyword(name) or name in ("self", "mro"):
+        return name + "_"
+    # A named tuple takes no field that begins with an underscore.
+    return name.lstrip("_") + "_" if name.startswith("_") else name
 
 
 def capitalized(name: str, rules: Rules) -> str:
@@ -65,11 +68,10 @@ def methodName(program: ProgramDefinition, procedure: ProcedureDefinition, rules
     given = rules.methods.get((program.number, procedure.number))
     if given:
         return given
-    name = rules.methodPrefixes.get(program.number, "") + "_" + procedure.name
-    first, _, rest = name.strip("_").partition("_")
-    if rest[:1].isdigit() and not first:
-        return safe(name)
-    return safe(first + capitalized(rest, rules)) if not first[:1].isdigit() else f"_{first}"
+    name = f"{rules.methodPrefixes.get(program.number, '')}_{procedure.name}".strip("_")
+    first, _, rest = name.partition("_")
+    method = first + capitalized(rest, rules)
+    return safe(method) if method.isidentifier() else f"procedure{method}"
 
 
 def cName(method: str) -> str:

@@ -2,13 +2,14 @@
 
 Rules that live here:
 
-- libvirt's files list procedures as C{enum NAME_procedure { NAME_PROC_A = 1, … }}; the number and the version are
-  the constants C{NAME_PROGRAM} and C{NAME_PROTOCOL_VERSION} (or C{NAME_PROGRAM_VERSION}); arguments, return value
-  and event message are the structures called C{name_a_args}, C{name_a_ret}, C{name_a_msg}, in any spelling of case
-  and underscores.
-- Annotations stand in the C{/** … */} comment directly before a procedure: C{@priority: low|high} (low where absent),
-  C{@acl: OBJECT:PERMISSION…} (C{none} for none; may be repeated), C{@aclfilter:}, C{@readstream: N},
-  C{@writestream: N} (C's parameter number, ignored), C{@sparseflag: NAME}. Others, like C{@generate:}, are ignored.
+- libvirt's files list procedures as C{enum NAME_procedure { NAME_PROC_A = 1, … }}; the number and the
+  version are the constants C{NAME_PROGRAM} and C{NAME_PROTOCOL_VERSION} (or C{NAME_PROGRAM_VERSION});
+  arguments, return value and event message are the structures called C{name_a_args}, C{name_a_ret},
+  C{name_a_msg}, in any spelling of case and underscores.
+- Annotations stand in the C{/** … */} comment directly before a procedure: C{@priority: low|high} (low
+  where absent), C{@acl: OBJECT:PERMISSION…} (C{none} for none; may be repeated), C{@aclfilter:},
+  C{@readstream: N}, C{@writestream: N} (C's parameter number, ignored), C{@sparseflag: NAME}. Others,
+  like C{@generate:}, are ignored.
 - rpcgen's C{program} blocks: every version is a program of its own. A structure as the only argument is taken
   apart into parameters, as on the wire both are the same.
 - C{long} is four bytes, as in rpcgen. C{quadruple} is refused.
@@ -17,14 +18,11 @@ Rules that live here:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import Any, NamedTuple
 
-from lark import Lark, Token, Tree
-from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+from lark import Token, Tree
 
 from virnet.errors import IDLError
-from virnet.idl import grammar
 from virnet.idl.model import (
     PREDEFINED_CONSTANTS,
     PREDEFINED_TYPES,
@@ -53,6 +51,7 @@ from virnet.idl.model import (
     parts,
 )
 from virnet.idl.preprocess import Source, preprocess
+from virnet.idl.syntax import expressionTree, fileTree
 
 IncludeFile = Callable[[str], str | None]
 """Gives the text of a file named in an include line; C{None} where there is none."""
@@ -69,51 +68,6 @@ def parse(text: str, filename: str = "<idl>", include: IncludeFile | None = None
     return builder.finish()
 
 
-@cache
-def _parser() -> Lark:
-    return Lark(
-        grammar.GRAMMAR, parser="lalr", propagate_positions=True, maybe_placeholders=True,
-        start=[grammar.FILE_START, grammar.EXPRESSION_START],
-    )  # fmt: skip
-
-
-def _tree(source: Source) -> Tree[Token]:
-    try:
-        return _parser().parse(source.text, start=grammar.FILE_START)
-    except UnexpectedToken as error:
-        token = error.token
-        if token.type == "$END":
-            raise _atEnd(source, error.accepts or error.expected) from None
-        raise IDLError(
-            f"found {str(token)!r}, expected {_spoken(error.accepts or error.expected)}",
-            source.filename, token.line or 0, token.column or 0,
-        ) from None  # fmt: skip
-    except UnexpectedCharacters as error:
-        if source.text.startswith("/*", error.pos_in_stream):
-            reason = "comment is not closed, expected '*/'"
-        else:
-            reason = f"found {error.char!r}, expected {_spoken(error.allowed or ())}"
-        raise IDLError(reason, source.filename, error.line, error.column) from None
-    except UnexpectedEOF as error:
-        raise _atEnd(source, error.expected) from None
-
-
-def _atEnd(source: Source, expected: Iterable[str]) -> IDLError:
-    lines = source.text.rstrip().split("\n")
-    reason = f"found the end of the file, expected {_spoken(expected)}"
-    return IDLError(reason, source.filename, len(lines), len(lines[-1]) + 1)
-
-
-def _spoken(expected: Iterable[str]) -> str:
-    terminals = set(expected) - {"COMMENT", "SPACE"}
-    words = []
-    if grammar.TYPE_WORDS - {"OPAQUE", "STRING", "VOID"} <= terminals:
-        words.append("a type")
-        terminals -= grammar.TYPE_WORDS
-    words += sorted(grammar.SPOKEN.get(terminal, f"'{terminal.lower()}'") for terminal in terminals)
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-
-
 class _Constant(NamedTuple):
     """A C{const} or a member of an enum.
 
@@ -122,7 +76,7 @@ class _Constant(NamedTuple):
     """
 
     place: Place
-    expression: Tree[Token] | Token | None
+    expression: Any
     previous: str | None
     source: Source
     own: bool
@@ -134,7 +88,7 @@ class _Builder:
     def __init__(self, include: IncludeFile) -> None:
         self._include = include
         self._seen: set[str] = set()
-        self._trees: list[tuple[Tree[Token], Source, str]] = []
+        self._trees: list[tuple[Any, Source, str]] = []
         self._constants: dict[str, _Constant] = {}
         self._macros: dict[str, tuple[str, Source, Place]] = {}
         self._values: dict[str, int | str] = {}
@@ -158,7 +112,7 @@ class _Builder:
                 raise IDLError(f"cannot find {include.name!r} to include", filename, include.line, 1)
         for macro in source.macros:
             self._macros.setdefault(macro.name, (macro.value, source, Place(filename, macro.line, 1)))
-        tree = _tree(source)
+        tree = fileTree(source)
         self._trees.append((tree, source, origin))
         for node in tree.iter_subtrees_topdown():
             if node.data == "constant":
@@ -180,9 +134,10 @@ class _Builder:
         self._constants[str(name)] = _Constant(place, expression, previous, source, own)
 
     def finish(self) -> Specification:
-        for tree, self._source, self._origin in self._trees:
-            for definition in tree.children:
-                self._define(definition)
+        for tree, source, origin in self._trees:
+            self._source, self._origin = source, origin
+            for written in tree.children:
+                self._define(written)
         for name in self._constants:
             self._constant(name)
         for definition in self._definitions.values():
@@ -190,10 +145,11 @@ class _Builder:
                 self._checkNames(type)
         checkFinite(self._definitions)
         programs: list[ProgramDefinition] = []
-        for tree, self._source, origin in self._trees:
+        for tree, source, origin in self._trees:
             if not origin:
-                for definition in tree.children:
-                    programs += self._programs(definition)
+                self._source = source
+                for written in tree.children:
+                    programs += self._programs(written)
         own = {name: self._values[name] for name, constant in self._constants.items() if constant.own}
         return Specification(own, self._definitions, tuple(programs))
 
@@ -213,8 +169,9 @@ class _Builder:
 
     def _member(self, name: str) -> int:
         value = self._constant(name)
-        assert isinstance(value, int)
-        return value
+        if isinstance(value, int):
+            return value
+        raise self._constants[name].place.error(f"{name} is defined by itself, expected a number")
 
     def _evaluate(self, expression: Any, source: Source) -> int:
         children = expression.children
@@ -227,7 +184,7 @@ class _Builder:
                     return int(text, 8)
                 return int(text, 0)
             case "reference":
-                return self._reference(children[0], _place(children[0], source))
+                return self._reference(str(children[0]), _place(children[0], source))
             case "negate":
                 return -self._evaluate(children[0], source)
         left, right = (self._evaluate(child, source) for child in children)
@@ -236,7 +193,6 @@ class _Builder:
         return left - right if expression.data == "subtract" else left * right
 
     def _reference(self, name: str, place: Place) -> int:
-        name = str(name)
         what = "not defined"
         if name in self._constants:
             value = self._constant(name)
@@ -260,16 +216,17 @@ class _Builder:
         if name not in self._values:
             # A macro that names itself finds nothing.
             self._macros[name] = ("", source, place)
+            expression = expressionTree(value)
             try:
-                expression = _parser().parse(value, start=grammar.EXPRESSION_START)
+                if expression is None:
+                    return None
                 self._values[name] = self._evaluate(expression, Source(value, source.filename, [], []))
-            except (UnexpectedInput, IDLError):
+            except IDLError:
                 return None
             finally:
                 self._macros[name] = (value, source, place)
-        number = self._values[name]
-        assert isinstance(number, int)
-        return number
+        number: Any = self._values[name]
+        return int(number)
 
     def _bound(self, expression: Any) -> Bound:
         if expression is None:
@@ -283,7 +240,7 @@ class _Builder:
 
     # -- types
 
-    def _define(self, definition: Tree[Token]) -> None:
+    def _define(self, definition: Any) -> None:
         match definition.data:
             case "typedef":
                 name, place, type = self._declaration(definition.children[0], "")
@@ -334,7 +291,7 @@ class _Builder:
             fields[field] = type
         return tuple(fields.items())
 
-    def _union(self, name: str, place: Place, body: Tree[Any]) -> None:
+    def _union(self, name: str, place: Place, body: Any) -> None:
         switchName, switchPlace, switch = self._declaration(body.children[0], name)
         if not self._switchable(switch):
             raise switchPlace.error(
@@ -395,12 +352,12 @@ class _Builder:
                 type = FixedOpaqueType(self._bound(bound))
             case _:
                 item = self._type(children[0], f"{owner}_{name}".lstrip("_"))
-                type = {
-                    "plain": lambda: item,
-                    "pointer": lambda: OptionalType(item),
-                    "fixed": lambda: FixedArrayType(item, self._bound(bound)),
-                    "variable": lambda: ArrayType(item, self._bound(bound)),
-                }[kind]()
+                if kind == "pointer":
+                    type = OptionalType(item)
+                elif kind == "fixed":
+                    type = FixedArrayType(item, self._bound(bound))
+                else:
+                    type = ArrayType(item, self._bound(bound)) if kind == "variable" else item
         return name, place, type
 
     def _type(self, tree: Any, anonymous: str) -> Type:
@@ -427,7 +384,7 @@ class _Builder:
 
     # -- programs
 
-    def _programs(self, definition: Tree[Any]) -> Iterable[ProgramDefinition]:
+    def _programs(self, definition: Any) -> Iterable[ProgramDefinition]:
         if definition.data == "program":
             yield from self._rpcgenPrograms(definition)
         elif definition.data == "enum":
@@ -437,7 +394,7 @@ class _Builder:
             ):
                 yield self._libvirtProgram(str(name), body)
 
-    def _libvirtProgram(self, enumName: str, body: Tree[Any]) -> ProgramDefinition:
+    def _libvirtProgram(self, enumName: str, body: Any) -> ProgramDefinition:
         first = body.children[0].children[0]
         name, _, _ = first.partition("_PROC_")
         prefix = f"{name}_PROC_"
@@ -480,7 +437,7 @@ class _Builder:
                 return self._reference(name, place)
         raise place.error(f"procedures without a program, expected a constant {' or '.join(names)}")
 
-    def _rpcgenPrograms(self, definition: Tree[Any]) -> Iterable[ProgramDefinition]:
+    def _rpcgenPrograms(self, definition: Any) -> Iterable[ProgramDefinition]:
         name, *versions, expression = definition.children
         number = self._word(expression)
         for version in versions:
@@ -579,7 +536,7 @@ class _Procedures:
         other = self._byNumber.get(procedure.number)
         if other is not None:
             raise procedure.place.error(
-                f"{procedure.wireName} has the number {procedure.number} of {other.wireName}, expected a new one"
+                f"{procedure.wireName} has the number {other.number} of {other.wireName}, expected a new one"
             )
         if procedure.name in self._names:
             raise procedure.place.error(f"{procedure.wireName} is there twice, expected a new name")
@@ -594,7 +551,7 @@ def _place(token: Any, source: Source) -> Place:
     return Place(source.filename, token.line or 0, token.column or 0)
 
 
-def _at(tree: Tree[Any], source: Source) -> Place:
+def _at(tree: Any, source: Source) -> Place:
     meta = tree.meta
     return Place(source.filename, getattr(meta, "line", 0), getattr(meta, "column", 0))
 

@@ -3,10 +3,12 @@
 Rules that live here:
 
 - rpcgen hands its input to C{cpp} first, with C{RPC_HDR} defined for the run that makes the types. So
-  C{#if}, C{#ifdef}, C{#ifndef}, C{#elif}, C{#else}, C{#endif} are obeyed with only C{RPC_HDR} defined at the start.
+  C{#if}, C{#ifdef}, C{#ifndef}, C{#elif}, C{#else}, C{#endif} are obeyed with only C{RPC_HDR} defined at
+  the start.
 - C{#define NAME VALUE} and, as such lines reach the C header, C{%#define NAME VALUE} make a constant.
 - C{#include "NAME"} reads the file as if its text stood there. C{%#include "NAME.h"}, or with
-  C{<DIR/NAME.h>}, looks for C{NAME.x} and imports it: its types can be used, its programs are not generated again.
+  C{<DIR/NAME.h>}, looks for C{NAME.x} and imports it: its types can be used, its programs are not
+  generated again.
 - Every other C{#} or C{%} line is ignored, also C{# 1 "file"} of preprocessed files.
 - Taken lines become empty ones, so line numbers stay those of the file.
 """
@@ -46,6 +48,18 @@ class Source(NamedTuple):
     includes: list[Include]
 
 
+class _Condition(NamedTuple):
+    """An open C{#if}.
+
+    @ivar active: its lines count.
+    @ivar done: no further branch can count: one did, or the whole stands where nothing counts.
+    """
+
+    active: bool
+    done: bool
+    line: int
+
+
 def preprocess(text: str, filename: str) -> Source:
     """Take the preprocessor's lines out of a text.
 
@@ -61,8 +75,7 @@ class _Run:
         self._number = 0
         self._inComment = False
         self._defined = {"RPC_HDR": "1"}
-        # One entry a nested condition: [lines count now, some branch counted already, whole condition is in use, line]
-        self._conditions: list[list[bool | int]] = []
+        self._conditions: list[_Condition] = []
         self._continued = False
         self._macros: list[Macro] = []
         self._includes: list[Include] = []
@@ -84,13 +97,13 @@ class _Run:
 
     def finish(self) -> tuple[list[Macro], list[Include]]:
         if self._conditions:
-            line = self._conditions[-1][3]
-            raise IDLError("condition is not closed, expected #endif", self._filename, int(line), 1)
+            line = self._conditions[-1].line
+            raise IDLError("condition is not closed, expected #endif", self._filename, line, 1)
         return self._macros, self._includes
 
     @property
     def _active(self) -> bool:
-        return not self._conditions or bool(self._conditions[-1][0])
+        return not self._conditions or self._conditions[-1].active
 
     def _directive(self, line: str) -> None:
         passed = line.startswith("%")
@@ -108,7 +121,7 @@ class _Run:
         elif keyword in ("if", "ifdef", "ifndef"):
             outer = self._active
             value = outer and self._condition(keyword, rest)
-            self._conditions.append([value, value, outer, self._number])
+            self._conditions.append(_Condition(value, value or not outer, self._number))
         elif keyword in ("elif", "else", "endif"):
             self._branch(keyword, rest)
         elif self._active and keyword == "define":
@@ -132,10 +145,9 @@ class _Run:
         if keyword == "endif":
             self._conditions.pop()
             return
-        entry = self._conditions[-1]
-        value = bool(entry[2]) and not entry[1] and (keyword == "else" or self._condition("if", rest))
-        entry[0] = value
-        entry[1] = entry[1] or value
+        now = self._conditions[-1]
+        value = not now.done and (keyword == "else" or self._condition("if", rest))
+        self._conditions[-1] = now._replace(active=value, done=now.done or value)
 
     def _condition(self, keyword: str, rest: str) -> bool:
         if keyword != "if":

@@ -1,9 +1,10 @@
 """libvirt's programs: their interfaces, types and tables.
 
-C{REMOTE}, C{QEMU}, C{LXC}, C{ADMIN}, C{KEEPALIVE} and C{LOCK} are L{Program<virnet.programs.base.Program>}s; the
-interfaces (C{IRemote} and its parts like C{IDomain}, C{IRemoteEvents}, C{IQemu}, …) are here as well. The values that
-methods take and return are in L{virnet.programs.values} and L{virnet.programs.typedparams}, libvirt's enums and macros
-in L{virnet.programs.constants}.
+C{REMOTE}, C{QEMU}, C{LXC}, C{ADMIN}, C{KEEPALIVE} and C{LOCK} are
+L{Program<virnet.programs.base.Program>}s; the interfaces (C{IRemote} and its parts like C{IDomain},
+C{IRemoteEvents}, C{IQemu}, …) are here as well. The values that methods take and return are in
+L{virnet.programs.values} and L{virnet.programs.typedparams}, libvirt's enums and macros in
+L{virnet.programs.constants}.
 
 A program is built when its name is first looked up, as building all takes longer than most users need any.
 """

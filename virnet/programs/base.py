@@ -134,7 +134,7 @@ class Procedure:
         return f"<{program.name if program else 'Procedure'} {self.number} {self.name}>"
 
     def __getattr__(self, name: str) -> Any:
-        # Reached once per procedure and direction: an unset slot is the sign that its codec is to be compiled.
+        # Reached once per procedure and direction: the slot is unset until its codec was compiled.
         if name in ("encodeArgs", "decodeArgs"):
             self.encodeArgs, self.decodeArgs = _functions(Struct("args", self.args), "args")
         elif name in ("encodeRet", "decodeRet"):
@@ -249,7 +249,7 @@ class Program(Generic[I, E]):
         method = messages.get(name) or calls.get(name)
         if method is None:
             raise ValueError(f"{where}: no such method in {self.interface.__name__}")
-        said = tuple(method.getSignatureInfo()["positional"])
+        said = _parameters(method)
         if said != procedure.parameters:
             raise ValueError(
                 f"{where}: the table takes {_listed(procedure.parameters)}, "
@@ -290,6 +290,10 @@ class Program(Generic[I, E]):
         return program
 
 
+def _parameters(method: Method) -> tuple[str, ...]:
+    return tuple(method.getSignatureInfo()["positional"])  # type: ignore[no-untyped-call]
+
+
 def _methods(interface: InterfaceClass) -> dict[str, Method]:
     return {
         name: method
@@ -317,7 +321,8 @@ def partialImplementer(*interfaces: Any) -> Callable[[type[T]], type[T]]:
                 found = getattr(cls, name, None)
                 if found is not None:
                     _checkMethod(cls, found, method)
-        return implementer(*interfaces)(cls)
+        declared: type[T] = implementer(*interfaces)(cls)
+        return declared
 
     return declare
 
@@ -326,7 +331,7 @@ def _checkMethod(cls: type, found: Any, method: Method) -> None:
     where = f"{cls.__name__}.{method.__name__}"
     if not callable(found):
         raise TypeError(f"{where} is {found!r}, {method.interface.__name__} says a method")
-    wanted = tuple(method.getSignatureInfo()["positional"])
+    wanted = _parameters(method)
     raw = inspect.getattr_static(cls, method.__name__)
     parameters = list(inspect.signature(found).parameters.values())
     if not isinstance(raw, (staticmethod, classmethod)):

@@ -3,8 +3,8 @@
 Rules that live here:
 
 - A value keeps its type on the wire, order and repeated names survive a round trip.
-- A name has at most L{FIELD_MAX} bytes. Longer ones are refused when made here, but decoded: a server has to tell the
-  client which name it was, see L{TypedParams.oversized}.
+- A name has at most L{FIELD_MAX} bytes. Longer ones are refused when made here, but decoded: a server has
+  to tell the client which name it was, see L{TypedParams.oversized}.
 - An unknown type is an error of the decoder.
 """
 
@@ -58,7 +58,8 @@ class TypedParam(NamedTuple):
 
 
 class Typed(NamedTuple):
-    """A value together with its type; made by L{Int}, L{UInt}, L{LLong}, L{ULLong}, L{Double}, L{Boolean}, L{String}."""
+    """A value together with its type, as L{Int}, L{UInt}, L{LLong}, L{ULLong}, L{Double}, L{Boolean} and
+    L{String} make it."""
 
     type: TypedParamType
     value: Value
@@ -102,12 +103,12 @@ def String(value: str) -> Typed:
 class TypedParams(Mapping[str, Value]):
     """Typed parameters in their order.
 
-    Reads like a mapping: C{params["weight"]} is the first value of that name, as C's C{virTypedParamsGet} finds it.
-    But as names may be repeated, iterating and counting go over all entries.
+    Reads like a mapping: C{params["weight"]} is the first value of that name, as C's C{virTypedParamsGet}
+    finds it. But as names may be repeated, iterating and counting go over all entries.
 
-    Plain values take the type that fits: C{str} is a string, C{bool} a boolean, C{float} a double, C{int} the first of
-    int, llong, ullong that can hold it. Servers insist on the type they know for a name; where that is another, say
-    it: C{TypedParams({"weight": UInt(5)})}.
+    Plain values take the type that fits: C{str} is a string, C{bool} a boolean, C{float} a double, C{int}
+    the first of int, llong, ullong that can hold it. Servers insist on the type they know for a name;
+    where that is another, say it: C{TypedParams({"weight": UInt(5)})}.
     """
 
     __slots__ = ("_entries",)
@@ -158,8 +159,10 @@ class TypedParams(Mapping[str, Value]):
         return self._of(self._entries[:count])
 
     def oversized(self) -> str | None:
-        """The first name that is longer than allowed; a server refuses it with code 1, C{parameter NAME too big for
-        destination}."""
+        """The first name that is longer than allowed.
+
+        A server refuses it with code 1, C{parameter NAME too big for destination}.
+        """
         return next((entry.field for entry in self._entries if _tooLong(entry.field)), None)
 
     @classmethod
