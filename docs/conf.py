@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from virnet._version import __version__  # noqa: E402
+from virnet._version import __version__
 
 project = "virnet"
 copyright = "virnet contributors"

@@ -1,0 +1,216 @@
+"""
+The guides, followed to the letter: what their C{console} blocks say is typed is run, in order, in an empty
+directory with the examples in it, and has to print what the block says. C{…} in a line stands for any text.
+
+A block with C{:class: keeps-running} holds one command that goes on in a terminal of its own; it has to print
+its lines and is interrupted at the end of the page.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from threading import Timer
+from typing import NamedTuple
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+DOCS = CHECKOUT / "docs"
+EXAMPLES = DOCS / "examples"
+
+#: Seconds after which a command hangs.
+PATIENCE = 60.0
+
+BLOCK = re.compile(
+    r"^\.\. code-block:: console\n(?P<options>(?:   :.*\n)*)\n(?P<text>(?:(?:   .*)?\n)+)", re.MULTILINE
+)
+
+
+class Step(NamedTuple):
+    """
+    A command of a page.
+
+    @ivar output: the lines it prints.
+    @ivar keepsRunning: whether it has a terminal of its own.
+    """
+
+    command: str
+    output: list[str]
+    keepsRunning: bool
+
+
+def steps(page: str) -> list[Step]:
+    """
+    Every command of a page, in order.
+    """
+    found: list[Step] = []
+    for block in BLOCK.finditer(page):
+        for line in block["text"].splitlines():
+            if line.startswith("   $ "):
+                found.append(Step(line[5:], [], "keeps-running" in block["options"]))
+            else:
+                found[-1].output.append(line[3:].rstrip())
+    return [step._replace(output=strip(step.output)) for step in found]
+
+
+def strip(lines: list[str]) -> list[str]:
+    """
+    @return: the lines without trailing spaces and without empty lines at the end.
+    """
+    return "\n".join(line.rstrip() for line in lines).rstrip().splitlines()
+
+
+def matches(expected: str, line: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, expected.split("…"))), line) is not None
+
+
+class Session:
+    """
+    Somebody following a page.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.running: list[subprocess.Popen[str]] = []
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONUNBUFFERED": "1",
+            "LC_ALL": "C.UTF-8",
+        }
+
+    def follow(self, step: Step) -> list[str]:
+        """
+        @return: the lines that were printed; of a command that keeps running, as many as the step shows.
+        """
+        process = subprocess.Popen(
+            ["bash", "-c", step.command],
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        watchdog = Timer(PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
+        watchdog.start()
+        try:
+            if step.keepsRunning:
+                self.running.append(process)
+                return strip([process.stdout.readline() for _ in step.output])
+            with process.stdout:
+                lines = strip(process.stdout.readlines())
+            process.wait()
+            return lines
+        finally:
+            watchdog.cancel()
+
+    def end(self) -> list[str]:
+        """
+        Interrupt what keeps running, as Ctrl-C does.
+
+        @return: the commands that did not stop.
+        """
+        stubborn = []
+        for process in reversed(self.running):
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.communicate(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+                stubborn.append(str(process.args))
+        return stubborn
+
+
+class GuidesTests(SynchronousTestCase):
+    """
+    Each page does what it says.
+    """
+
+    def follow(self, page: str) -> None:
+        todo = steps((DOCS / page).read_text())
+        self.assertTrue(todo, f"{page} has no command")
+        if any(step.command.startswith("virsh ") for step in todo) and shutil.which("virsh") is None:
+            raise SkipTest("virsh is not installed")
+        # Not in trial's own directory: the path of a UNIX socket has at most 107 bytes.
+        directory = Path(tempfile.mkdtemp(prefix="virnet-"))
+        self.addCleanup(shutil.rmtree, directory)
+        for example in EXAMPLES.glob("*.py"):
+            shutil.copy(example, directory)
+        session = Session(directory)
+        try:
+            for step in todo:
+                printed = session.follow(step)
+                if len(printed) != len(step.output) or not all(map(matches, step.output, printed)):
+                    self.fail(
+                        f"{page}: $ {step.command}\nshall print\n"
+                        + "\n".join(step.output)
+                        + "\nbut printed\n"
+                        + "\n".join(printed)
+                    )
+        finally:
+            stubborn = session.end()
+        self.assertEqual([], stubborn, "still running after Ctrl-C")
+
+    def test_a_domain_of_your_own_shows_up_in_virsh(self) -> None:
+        self.follow("tutorial/own-domain.rst")
+
+    def test_a_script_lists_domains_without_blocking(self) -> None:
+        self.follow("tutorial/list-domains.rst")
+
+    def test_declare_a_program_of_your_own(self) -> None:
+        self.follow("howto/own-program.rst")
+
+
+class ExamplesTests(SynchronousTestCase):
+    """
+    The examples and the pages belong together.
+    """
+
+    def test_every_example_is_shown(self) -> None:
+        """
+        An example that no page includes is followed by nobody, the tests included.
+        """
+        pages = "".join(page.read_text() for page in DOCS.rglob("*.rst"))
+        unused = [file.name for file in EXAMPLES.glob("*.py") if f"examples/{file.name}" not in pages]
+        self.assertEqual([], unused)
+
+
+class StepsTests(SynchronousTestCase):
+    """
+    What is read from a page.
+    """
+
+    PAGE = (
+        "Start it::\n\n   $ not this\n\n"
+        ".. code-block:: console\n   :class: keeps-running\n\n   $ serve\n   on 1…\n\n"
+        "Then ask:\n\n"
+        ".. code-block:: console\n\n   $ ask a\n   $ ask b\n   one\n\n    two\n\n"
+        "That was it.\n"
+    )
+
+    def test_commands_and_their_output(self) -> None:
+        self.assertEqual(
+            [
+                Step("serve", ["on 1…"], True),
+                Step("ask a", [], False),
+                Step("ask b", ["one", "", " two"], False),
+            ],
+            steps(self.PAGE),
+        )
+
+    def test_ellipsis_stands_for_any_text(self) -> None:
+        self.assertTrue(matches("on …/x.sock (…)", "on /tmp/a/x.sock (1)"))
+        self.assertFalse(matches("on …/x.sock", "on /tmp/a/x.sock now"))
+        self.assertFalse(matches("1.5", "1x5"))
