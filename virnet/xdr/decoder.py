@@ -266,11 +266,12 @@ class Decoder(Source):
         outer, self.lines = self.lines, []
         self.indent += 1
         expression = self.decode(node.item, level + 1)
-        if self.run and not self.lines:
-            codes, names = zip(*self.run, strict=True)
-            size = struct.calcsize(">" + "".join(codes))
+        codes = [code for code, _ in self.run]
+        names = ", ".join(name for _, name in self.run)
+        size = struct.calcsize(">" + "".join(codes))
+        if size and not self.lines:
             each = f"{self.layout(codes, 'iter_unpack')}(data[o : o + {count} * {size}])"
-            outer.append(f"{margin}{items} = [{expression} for {', '.join(names)}, in {each}]")
+            outer.append(f"{margin}{items} = [{expression} for {names}, in {each}]")
             outer.append(f"{margin}o += {count} * {size}")
             self.run = []
         else:
