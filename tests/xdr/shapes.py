@@ -133,7 +133,7 @@ def _record(nodes: list[Node], kind: str) -> Node:
     names = string.ascii_letters[: len(nodes)]
     factory: Any = None
     if kind == "record":
-        factory = NamedTuple("Record", [(name, Any) for name in names])  # type: ignore[misc]
+        factory = NamedTuple("Record", [(name, Any) for name in names])  # type: ignore[misc, no-redef]
     elif kind == "function":
         factory = _asList
     return Struct("s", tuple(zip(names, nodes, strict=True)), factory)

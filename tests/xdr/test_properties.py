@@ -28,7 +28,7 @@ junk: st.SearchStrategy[Any] = st.recursive(
     | st.text(max_size=3)
     | st.binary(max_size=17)
     | st.builds(object),
-    lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple) | st.tuples(inner, inner),
+    lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple),
     max_leaves=8,
 )
 

@@ -24,7 +24,7 @@ class Decode(Protocol):
     @raise XDRError: too few bytes, or no encoding of the type.
     """
 
-    def __call__(self, data: bytes | memoryview, offset: int = 0) -> tuple[Any, int]: ...
+    def __call__(self, data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[Any, int]: ...
 
 
 class Codec:
@@ -46,7 +46,7 @@ class Codec:
 
     @cached_property
     def decode(self) -> Decode:
-        """Decode from C{bytes} or a C{memoryview} of bytes; see L{Decode}."""
+        """Decode from bytes, which are copied only where they become a value; see L{Decode}."""
         explain = partial(reference.decode, self.node)
         function: Decode = Decoder().compiled(self.node, explain)
         return function

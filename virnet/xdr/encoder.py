@@ -92,11 +92,8 @@ class Encoder(Source):
         """A branch that takes what waits with it, so that it fuses with the branch's own fields."""
         run, parts = self.run[:], self.parts[:]
         with self.block(head):
-            before = len(self.lines)
             yield
             self.emit()
-            if len(self.lines) == before:
-                self.line("pass")
         self.run, self.parts = run, parts
 
     def call(self, node: Node, value: str, depth: str) -> None:
@@ -240,8 +237,5 @@ class Encoder(Source):
             return
         self.emit()
         with self.block(f"for {item} in {items}:"):
-            before = len(self.lines)
             self.encode(node.item, item, level + 1)
             self.emit()
-            if len(self.lines) == before:
-                self.line("pass")

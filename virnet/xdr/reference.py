@@ -51,7 +51,7 @@ def encode(node: Node, value: Any) -> bytes:
         return writer.whole(node, value)
 
 
-def decode(node: Node, data: bytes | memoryview, offset: int = 0) -> tuple[Any, int]:
+def decode(node: Node, data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[Any, int]:
     """The value that is encoded at an offset, and the offset behind it. What follows is not looked at.
 
     @raise XDRError: the bytes are too few or no encoding of the type.
@@ -262,7 +262,7 @@ class _Reader(_Walk):
     data: memoryview
     offset: int
 
-    def whole(self, node: Node, data: bytes | memoryview, offset: int) -> tuple[Any, int]:
+    def whole(self, node: Node, data: bytes | bytearray | memoryview, offset: int) -> tuple[Any, int]:
         try:
             self.data = memoryview(data).cast("B")
             self.offset = index(offset)

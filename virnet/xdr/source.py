@@ -16,6 +16,7 @@ Rules of the generated code:
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,7 +27,7 @@ from virnet.xdr.schema import Bool, Enum, Integer, Node, Real
 MAX_INLINE = 10
 """Levels of composite types in one function: Python nests at most 20 loops."""
 
-MAX_NAMES = 2000
+MAX_NAMES = 1000
 """Variables in one function, about: a bound on its size where types that repeat types would multiply."""
 
 
@@ -86,7 +87,7 @@ def opaqueFormat(size: int) -> str:
     return f"{size}s" + "x" * (-size & 3)
 
 
-class Source:
+class Source(ABC):
     """Source under construction, for either direction.
 
     @ivar run: fixed-size fields that wait to be fused: (struct format, name or expression).
@@ -139,11 +140,13 @@ class Source:
         function.source = text
         return function
 
+    @abstractmethod
     def public(self, node: Node) -> list[str]:
-        raise NotImplementedError
+        """The source of the function that callers get, whose name is C{public}."""
 
+    @abstractmethod
     def private(self, node: Node, name: str) -> list[str]:
-        raise NotImplementedError
+        """The source of a function that other generated code calls."""
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self.indent + text)
