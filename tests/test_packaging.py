@@ -81,7 +81,7 @@ class Environment:
         (packages / "zz-dependencies.pth").write_text("\n".join(site.getsitepackages()))
 
     def install(self, *what: str | Path) -> None:
-        pip("--python", self.python, "install", *OFFLINE, *what, cwd=self.empty)
+        pip("--python", self.python, "install", *OFFLINE, "--ignore-installed", *what, cwd=self.empty)
 
 
 class Build(NamedTuple):
