@@ -14,7 +14,7 @@ from virnet.xdr import Node, reference
 
 steady = settings(
     deadline=None,
-    max_examples=200,
+    max_examples=120,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
@@ -89,7 +89,7 @@ class CompiledAgainstReference(SynchronousTestCase):
             self.assertRaises(XDRError, node.codec.decode, data[:size])
 
     @given(samples())
-    @settings(steady, max_examples=60)
+    @settings(steady, max_examples=40)
     def test_everyBitFlipIsAValueOrAnError(self, sample: tuple[Node, Any]) -> None:
         node, value = sample
         data = reference.encode(node, value)
