@@ -535,8 +535,8 @@ _BASIC_NODES = {
 
 
 _RESERVED = frozenset(
-    "Any Array Deferred Enum FixedArray FixedOpaque HIGH IntEnum IntFlag Interface LOW Mapped NamedTuple".split()
-    + "Opaque Optional Program Ref Row String Struct TYPE_CHECKING TypedParams Union typedParams".split()
+    "Any Array Deferred Enum FixedArray FixedOpaque HIGH IntEnum IntFlag Interface LOW Mapped".split()
+    + "NamedTuple Opaque Optional Program Ref Row String Struct TYPE_CHECKING TypedParams Union typedParams".split()
 )
 """What generated modules import; no class of theirs is called so."""
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from zope.interface import Interface, implementer
@@ -201,6 +202,10 @@ class Program(Generic[I, E]):
     @ivar eventsByName: the events by method name.
     """
 
+    if not TYPE_CHECKING:  # pragma: no branch
+        # The interface of the events may be left out, which Generic learns in Python 3.13 only.
+        __class_getitem__ = classmethod(GenericAlias)
+
     def __init__(
         self,
         number: int,
@@ -276,8 +281,8 @@ class Program(Generic[I, E]):
         """Make a program from a C{.x} text, without generated files.
 
         Its interfaces are made from the text too: C{program.interface}, C{program.eventInterface}. Structures
-        become named tuples in the namespace C{program.interface.__module__} would have been written to; they
-        are reachable as the factories of the types.
+        become named tuples, which are the C{factory} of their types; a plain tuple does as well where one is
+        to be encoded. The type checker knows nothing of all this: for that, generate a module.
 
         @param filename: for error messages, and the program's name unless C{name} says another.
         @param include: gives the text of a file named by an include line, C{None} where there is none.
