@@ -1,6 +1,7 @@
 """
 The guides, followed to the letter: what their C{console} blocks say is typed is run, in order, in an empty
-directory with the examples in it, and has to print what the block says. C{…} in a line stands for any text.
+directory with the examples in it, and has to print what the block says. C{…} in a line stands for any text,
+alone on a line for any lines.
 
 A block with C{:class: keeps-running} holds one command that goes on in a terminal of its own; it has to print
 its lines and is interrupted at the end of the page.
@@ -67,8 +68,15 @@ def strip(lines: list[str]) -> list[str]:
     return "\n".join(line.rstrip() for line in lines).rstrip().splitlines()
 
 
-def matches(expected: str, line: str) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, expected.split("…"))), line) is not None
+def matches(expected: list[str], printed: list[str]) -> bool:
+    """
+    Whether a command printed what its page says.
+    """
+    pattern = "".join(
+        r"(?:.*\n)*" if line == "…" else ".*".join(map(re.escape, line.split("…"))) + r"\n"
+        for line in expected
+    )
+    return re.fullmatch(pattern, "".join(f"{line}\n" for line in printed)) is not None
 
 
 class Session:
@@ -89,7 +97,7 @@ class Session:
 
     def follow(self, step: Step) -> list[str]:
         """
-        @return: the lines that were printed; of a command that keeps running, as many as the step shows.
+        @return: the lines it printed; of a command that keeps running, until they are what the step shows.
         """
         process = subprocess.Popen(
             ["bash", "-c", step.command],
@@ -107,7 +115,10 @@ class Session:
         try:
             if step.keepsRunning:
                 self.running.append(process)
-                return strip([process.stdout.readline() for _ in step.output])
+                printed: list[str] = []
+                while not matches(step.output, printed) and (line := process.stdout.readline()):
+                    printed.append(line.rstrip())
+                return printed
             with process.stdout:
                 lines = strip(process.stdout.readlines())
             process.wait()
@@ -152,7 +163,7 @@ class GuidesTests(SynchronousTestCase):
         try:
             for step in todo:
                 printed = session.follow(step)
-                if len(printed) != len(step.output) or not all(map(matches, step.output, printed)):
+                if not matches(step.output, printed):
                     self.fail(
                         f"{page}: $ {step.command}\nshall print\n"
                         + "\n".join(step.output)
@@ -211,6 +222,16 @@ class StepsTests(SynchronousTestCase):
         )
 
     def test_ellipsis_stands_for_any_text(self) -> None:
-        self.assertTrue(matches("on …/x.sock (…)", "on /tmp/a/x.sock (1)"))
-        self.assertFalse(matches("on …/x.sock", "on /tmp/a/x.sock now"))
-        self.assertFalse(matches("1.5", "1x5"))
+        self.assertTrue(matches(["on …/x.sock (…)"], ["on /tmp/a/x.sock (1)"]))
+        self.assertFalse(matches(["on …/x.sock"], ["on /tmp/a/x.sock now"]))
+        self.assertFalse(matches(["1.5"], ["1x5"]))
+
+    def test_ellipsis_alone_stands_for_any_lines(self) -> None:
+        self.assertTrue(matches(["…", "ready"], ["starting", "still", "ready"]))
+        self.assertTrue(matches(["…", "ready"], ["ready"]))
+        self.assertFalse(matches(["…", "ready"], ["starting"]))
+
+    def test_every_line_counts(self) -> None:
+        self.assertFalse(matches(["a"], ["a", "b"]))
+        self.assertFalse(matches(["a", "b"], ["a"]))
+        self.assertTrue(matches([], []))
