@@ -1,0 +1,1 @@
+"""The client over in-memory transports, with a scripted server."""
