@@ -27,7 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from virnet._version import __version__
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PACKAGED = ("virnet", "twisted", "docs", "tests", "changes")
+PACKAGED = ("virnet", "twisted", "docs", "tests")
 
 OFFLINE = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation")
 BUILD_SDIST = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
