@@ -72,6 +72,9 @@ def parseURI(text: str) -> ConnectionURI:
 
     @raise URIError: it is not one, or its parts do not go together.
     """
+    # urlsplit would drop some of these without a word.
+    if " " in text or not text.isprintable():
+        raise URIError(f"{text!r} is not a URI: it has a blank or a control character in it")
     try:
         parts = urlsplit(text)
         port = parts.port

@@ -1,0 +1,1 @@
+"""URIs, endpoints, and what stands between a socket and the core."""
