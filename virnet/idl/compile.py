@@ -20,7 +20,10 @@ def loadProgram(text: str, filename: str, name: str | None, include: IncludeFile
 
     @param name: of the program instead of its own; where the text has several, the one that is wanted.
     @raise IDLError: an error in the text, or it has not exactly one program to give.
+    @raise ValueError: C{name} is no Python name.
     """
+    if name is not None and not name.isidentifier():
+        raise ValueError(f"a program cannot be called {name!r}, expected a Python name")
     specification = parse(text, filename, include)
     programs = specification.programs
     if len(programs) > 1 and name is not None:
@@ -28,7 +31,8 @@ def loadProgram(text: str, filename: str, name: str | None, include: IncludeFile
     if len(programs) != 1:
         found = ", ".join(program.name for program in specification.programs) or "no program"
         raise IDLError(f"found {found}, expected one program", filename, 1, 1)
-    source = oneModule(specification._replace(programs=programs), filename, rules, name)
-    namespace: dict[str, Any] = {"__name__": f"virnet.programs.idl.{name or programs[0].name}"}
+    called = name or programs[0].name
+    source = oneModule(specification._replace(programs=programs), filename, rules, called)
+    namespace: dict[str, Any] = {"__name__": f"virnet.programs.idl.{called}"}
     exec(compile(source, f"<generated from {filename}>", "exec", dont_inherit=True), namespace)
-    return namespace[name or programs[0].name]
+    return namespace[called]

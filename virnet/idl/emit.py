@@ -10,6 +10,7 @@ Rules that live here:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -46,6 +47,7 @@ from virnet.idl.names import (
     methodName,
     nodeName,
     safe,
+    unique,
 )
 
 WIDTH = 110
@@ -123,6 +125,19 @@ class Emitter:
         self.programs = programs
         self._typePrefix = programs[0].typePrefix if programs else ""
         self._kept = self._chooseDefinitions()
+        self._taken = set(_RESERVED)
+        for program in self.programs:
+            interface = interfaceName(program, rules)
+            families = {family for family, _ in rules.families.get(program.number, ())}
+            self._taken |= {
+                program.name,
+                f"{program.name}_PROCEDURES",
+                interface,
+                f"{interface}Events",
+                *families,
+            }
+        constants = list(specification.constants)
+        self._constants = dict(zip(constants, self._free(safe(name) for name in constants), strict=True))
         self._nodes = self._nameNodes()
         self._classes = self._nameClasses()
 
@@ -170,28 +185,18 @@ class Emitter:
         return order
 
     def _nameNodes(self) -> dict[str, str]:
-        taken = set(self.specification.constants) | {program.name for program in self.programs}
-        taken |= {"PROCEDURES", "HIGH", "LOW", *_BASIC_NODES.values()}
-        nodes: dict[str, str] = {}
-        for definition in self._kept:
-            name = nodeName(definition.name, self._typePrefix)
-            while name in taken:
-                name += "_"
-            taken.add(name)
-            nodes[definition.name] = name
-        return nodes
+        names = [definition.name for definition in self._kept]
+        return dict(zip(names, self._free(nodeName(name, self._typePrefix) for name in names), strict=True))
+
+    def _free(self, wanted: Iterable[str]) -> list[str]:
+        """Give each thing a name that no other has, in this order."""
+        found = unique(wanted, self._taken)
+        self._taken |= set(found)
+        return found
 
     def _nameClasses(self) -> dict[str, str]:
-        taken = set(_RESERVED)
-        classes: dict[str, str] = {}
-        for definition in self._kept:
-            if isinstance(definition, (Structure, Enumeration)):
-                name = className(definition.name, self._rules)
-                while name in taken:
-                    name += "_"
-                taken.add(name)
-                classes[definition.name] = name
-        return classes
+        names = [d.name for d in self._kept if isinstance(d, (Structure, Enumeration))]
+        return dict(zip(names, self._free(className(name, self._rules) for name in names), strict=True))
 
     def _resolved(self, type: Type) -> Type | Definition:
         while isinstance(type, NamedType):
@@ -282,10 +287,11 @@ class Emitter:
         yield f'    """C{{{structure.name}}}"""'
         if structure.fields:
             yield ""
-        for name, type in structure.fields:
+        names = unique(safe(name) for name, _ in structure.fields)
+        for name, (_, type) in zip(names, structure.fields, strict=True):
             # A field that a tuple has a method for hides it, which only the type checker minds.
             note = "  # type: ignore[assignment]" if name in ("count", "index") else ""
-            yield f"    {safe(name)}: {self._python(type, imports)}{note}"
+            yield f"    {name}: {self._python(type, imports)}{note}"
 
     def enumeration(self, definition: Enumeration, imports: Imports) -> Iterator[str]:
         """One enum class."""
@@ -351,7 +357,9 @@ class Emitter:
         self, program: ProgramDefinition, procedure: ProcedureDefinition, typing: Imports
     ) -> Iterator[str]:
         name = methodName(program, procedure, self._rules)
-        parameters = [f"{safe(field)}: {self._python(type, typing)}" for field, type in procedure.args]
+        names = unique(safe(field) for field, _ in procedure.args)
+        types = [self._python(type, typing) for _, type in procedure.args]
+        parameters = [f"{field}: {type}" for field, type in zip(names, types, strict=True)]
         if self._isEvent(program, procedure):
             result = "None"
         else:
@@ -396,7 +404,8 @@ class Emitter:
 
     def tables(self, imports: Imports) -> list[str]:
         """The constants, type nodes, procedures and programs."""
-        lines = [f"{name} = {_literal(value)}" for name, value in self.specification.constants.items()]
+        constants = self.specification.constants.items()
+        lines = [f"{self._constants[name]} = {literal(value)}" for name, value in constants]
         lines += [""] if lines else []
         done: set[str] = set()
         for definition in self._kept:
@@ -488,11 +497,13 @@ class Emitter:
     def _bound(self, bound: Bound, imports: Imports) -> str:
         if bound.value is None:
             return ""
-        return bound.name if bound.name in self.specification.constants else str(bound.value)
+        return self._constants.get(bound.name, str(bound.value))
 
     def _row(self, program: ProgramDefinition, procedure: ProcedureDefinition, imports: Imports) -> str:
         key = program.number, procedure.number
-        args = _tuple(f'("{safe(name)}", {self._node(type, imports)})' for name, type in procedure.args)
+        names = unique(safe(field) for field, _ in procedure.args)
+        types = [self._node(type, imports) for _, type in procedure.args]
+        args = _tuple(f'("{name}", {type})' for name, type in zip(names, types, strict=True))
         ret = "None" if procedure.ret is None else self._node(procedure.ret, imports)
         stream = self._rules.streams.get(key, procedure.stream)
         fds = self._rules.descriptors.get(key)
@@ -536,9 +547,10 @@ _BASIC_NODES = {
 
 _RESERVED = frozenset(
     "Any Array Deferred Enum FixedArray FixedOpaque HIGH IntEnum IntFlag Interface LOW Mapped".split()
-    + "NamedTuple Opaque Optional Program Ref Row String Struct TYPE_CHECKING TypedParams Union typedParams".split()
+    + "NamedTuple Opaque Optional PROCEDURES Program Ref Row String Struct TYPE_CHECKING TypedParams".split()
+    + ["Union", "annotations", "typedParams", *_BASIC_NODES.values()]
 )
-"""What generated modules import; no class of theirs is called so."""
+"""What generated modules import or name themselves; nothing from a text is called so there."""
 
 
 def interfaceName(program: ProgramDefinition, rules: Rules) -> str:
@@ -551,8 +563,9 @@ def _tuple(items: Iterable[str]) -> str:
     return f"({written[0]},)" if len(written) == 1 else f"({', '.join(written)})"
 
 
-def _literal(value: int | str) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+def literal(value: int | str) -> str:
+    """A constant as Python writes it, in ASCII."""
+    return json.dumps(value)
 
 
 def _classLine(name: str, bases: str) -> Iterator[str]:

@@ -284,6 +284,22 @@ def checkFinite(definitions: Mapping[str, Definition]) -> None:
 
     @raise IDLError: a type contains itself other than behind a pointer or in an array of variable length.
     """
+    for name, definition in definitions.items():
+        path: list[str] = []
+        while isinstance(definition, Typedef):
+            if definition.name in path:
+                raise definitions[name].place.error(
+                    f"{name} is only another name of itself, expected a type: {' -> '.join([*path, name])}"
+                )
+            path.append(definition.name)
+            inner = [
+                definitions[reference.name]
+                for reference, _ in named(definition.type)
+                if reference.name in definitions
+            ]
+            if not inner:
+                break
+            definition = inner[0]
     done: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ Rules that live here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from keyword import iskeyword
 from typing import Protocol
 
@@ -55,6 +55,18 @@ def safe(name: str) -> str:
         return name + "_"
     # A named tuple takes no field that begins with an underscore.
     return name.lstrip("_") + "_" if name.startswith("_") else name
+
+
+def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """The names in their order, those that are there already with underscores at their ends."""
+    found: list[str] = []
+    used = set(taken)
+    for name in names:
+        while name in used:
+            name += "_"
+        used.add(name)
+        found.append(name)
+    return found
 
 
 def capitalized(name: str, rules: Rules) -> str:
@@ -113,16 +125,18 @@ def memberNames(enum: str, members: Mapping[str, int], rules: Rules) -> dict[str
     names = list(members)
     given = rules.memberPrefixes.get(enum)
     if given:
-        return {name: _without(name, given) for name in names}
-    prefix = _ownPrefix(enum, names[0]) if len(names) == 1 else _commonPrefix(names)
-    return {name: safe(name.removeprefix(prefix)) for name in names}
+        short = [_without(name, given) for name in names]
+    else:
+        prefix = _ownPrefix(enum, names[0]) if len(names) == 1 else _commonPrefix(names)
+        short = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, unique(safe(name) for name in short), strict=True))
 
 
 def _without(name: str, prefixes: tuple[str, ...]) -> str:
     for prefix in prefixes:
         if name.startswith(prefix):
-            return safe(name.removeprefix(prefix))
-    return safe(name)
+            return name.removeprefix(prefix)
+    return name
 
 
 def _commonPrefix(names: list[str]) -> str:

@@ -50,6 +50,7 @@ from virnet.idl.model import (
     named,
     parts,
 )
+from virnet.idl.names import safe
 from virnet.idl.preprocess import Source, preprocess
 from virnet.idl.syntax import expressionTree, fileTree
 
@@ -64,8 +65,11 @@ def parse(text: str, filename: str = "<idl>", include: IncludeFile | None = None
     @raise IDLError: with the place, what was found there and what was expected.
     """
     builder = _Builder(include or (lambda name: None))
-    builder.read(text, filename, "")
-    return builder.finish()
+    try:
+        builder.read(text, filename, "")
+        return builder.finish()
+    except RecursionError:
+        raise IDLError("nested too deeply, expected something a person could read", filename, 1, 1) from None
 
 
 class _Constant(NamedTuple):
@@ -93,6 +97,8 @@ class _Builder:
         self._macros: dict[str, tuple[str, Source, Place]] = {}
         self._values: dict[str, int | str] = {}
         self._definitions: dict[str, Definition] = {}
+        # Unions and what they are switched by.
+        self._switches: list[tuple[str, Place, Type]] = []
         # While definitions are made: of which file, and inside which type.
         self._source = Source("", "", [], [])
         self._origin = ""
@@ -144,6 +150,9 @@ class _Builder:
             for type in parts(definition):
                 self._checkNames(type)
         checkFinite(self._definitions)
+        for name, place, switch in self._switches:
+            if not self._switchable(switch):
+                raise place.error(f"{name} cannot be switched by this, expected an integer, an enum or bool")
         programs: list[ProgramDefinition] = []
         for tree, source, origin in self._trees:
             if not origin:
@@ -293,10 +302,7 @@ class _Builder:
 
     def _union(self, name: str, place: Place, body: Any) -> None:
         switchName, switchPlace, switch = self._declaration(body.children[0], name)
-        if not self._switchable(switch):
-            raise switchPlace.error(
-                f"{name} cannot be switched by this, expected an integer, an enum or bool"
-            )
+        self._switches.append((name, switchPlace, switch))
         arms: dict[int, tuple[str, Type]] = {}
         default: tuple[str, Type] | None = None
         for arm in body.children[1:]:
@@ -320,8 +326,9 @@ class _Builder:
             definition = self._definitions.get(type.name)
             if isinstance(definition, Typedef):
                 return self._switchable(definition.type)
-            # What is defined further down is judged when the nodes are made.
-            return definition is None or isinstance(definition, Enumeration)
+            if definition is None:
+                return self._switchable(PREDEFINED_TYPES[type.name])
+            return isinstance(definition, Enumeration)
         return isinstance(type, Basic) and type.name in (
             "int",
             "uint",
@@ -429,7 +436,7 @@ class _Builder:
                 self._procedure(token, wanted, given.fields if given else (), ret, tuple(folded), event,
                                 self._member(str(token)))
             )  # fmt: skip
-        return ProgramDefinition(name, typePrefix, number, version, procedures.inOrder())
+        return ProgramDefinition(safe(name), typePrefix, number, version, procedures.inOrder())
 
     def _programConstant(self, place: Place, *names: str) -> int:
         for name in names:
@@ -451,6 +458,7 @@ class _Builder:
                 args, folded = self._parameters(arguments, str(token))
                 ret = self._result(result, f"{token}_ret")
                 if isinstance(ret, NamedType):
+                    # Predefined types have no definition.
                     structure = self._definitions.get(ret.name)
                     if isinstance(structure, Structure) and len(structure.fields) == 1:
                         ret, folded = structure.fields[0][1], (*folded, structure.name)
@@ -459,7 +467,9 @@ class _Builder:
                                     self._word(value))
                 )  # fmt: skip
             called = str(name) if len(versions) == 1 else f"{name}_{versionName}"
-            yield ProgramDefinition(called, "", number, self._word(versionExpression), procedures.inOrder())
+            yield ProgramDefinition(
+                safe(called), "", number, self._word(versionExpression), procedures.inOrder()
+            )
 
     def _word(self, expression: Any) -> int:
         value = self._evaluate(expression, self._source)
@@ -513,7 +523,9 @@ class _Builder:
                 case "acl" | "aclfilter":
                     if value == "none":
                         continue
-                    if len(value.split(":")) < 2:
+                    # It is written into Python source, so nothing else than such words may pass.
+                    words = value.translate(_PUNCTUATION).replace("_", "")
+                    if ":" not in value or not (words.isascii() and words.isalnum()):
                         raise place.error(f"found @{key}: {value}, expected OBJECT:PERMISSION or none")
                     (acl if key == "acl" else aclFilter).append(value)
         return ProcedureDefinition(
@@ -523,6 +535,7 @@ class _Builder:
 
 
 _CYCLE: Any = object()
+_PUNCTUATION = str.maketrans("", "", ":!|-.")
 
 
 class _Procedures:
