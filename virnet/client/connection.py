@@ -71,10 +71,10 @@ class Connection:
         return self.client.whenClosed()
 
     async def close(self) -> None:
-        """Close the connection in order; without effect when it is gone already."""
+        """Close the connection in order, whatever the server says; without effect when it is gone already."""
         try:
             await self.remote.connectClose()
-        except (ConnectionLost, ProtocolError):
+        except (ConnectionLost, ProtocolError, RemoteError):
             pass
         await self.client.close()
 
