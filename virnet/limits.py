@@ -56,3 +56,10 @@ XML_DEPTH_MAX = 256
 
 XML_ELEMENTS_MAX = 65536
 """Elements of one XML document: far beyond any real one (about 100 a disk), far below what hurts."""
+
+SEND_BUFFER = 65536
+"""Bytes that may wait for a socket before producers are paused; Twisted's own figure."""
+
+DESCRIPTORS_UNCLAIMED_MAX = 64
+"""Received descriptors that may wait for a message to announce them: those of one message, and of the next
+while reading is held back."""

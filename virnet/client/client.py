@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IStreamClientEndpoint, ITCPTransport, ITransport
+from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -87,7 +87,7 @@ class NetClient(RPCProtocol):
             raise self._why()
         deferred: Deferred[Any] = Deferred()
         program = procedure.program
-        self._write(
+        self.send(
             self.connection.call(
                 program.number, program.version, procedure.number, payload, (procedure, deferred)
             )
@@ -169,13 +169,13 @@ class NetClient(RPCProtocol):
         closed = self.whenClosed()
         if self._reason is None:
             self._closing = True
-            cast(ITransport, self.transport).loseConnection()
+            self.sender.loseConnection()
         return closed
 
     def abandon(self) -> None:
         """Close the connection now, dropping what is not sent yet; for one that never got into use."""
         self._closing = True
-        cast(ITCPTransport, self.transport).abortConnection()
+        self.sender.abortConnection()
 
     def whenClosed(self) -> Deferred[Exception]:
         """Wait for the end of the connection.
@@ -219,7 +219,7 @@ class NetClientFactory(Factory):
     noisy = False
     protocol = NetClient
 
-    def buildProtocol(self, addr: IAddress) -> NetClient:
+    def buildProtocol(self, addr: IAddress | None) -> NetClient:
         """Make the protocol for a connection."""
         client = NetClient()
         client.factory = self

@@ -9,7 +9,7 @@ All strictly one after the other. Closing sends CONNECT_CLOSE and waits for the 
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 
@@ -100,7 +100,7 @@ async def connect(reactor: Any, uri: str, *, readonly: bool = False) -> Connecti
     parsed = parseURI(uri)
     endpoint = endpointFor(reactor, parsed, readonly)
     try:
-        client: NetClient = await endpoint.connect(NetClientFactory())
+        client = cast(NetClient, await endpoint.connect(NetClientFactory()))
     except Exception as e:
         raise ConnectionLost(f"{uri}: cannot connect: {e}") from e
     try:

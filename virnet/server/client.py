@@ -10,13 +10,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import ITransport
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,10 +25,13 @@ from zope.interface import Attribute, Interface, implementer
 from virnet.errors import LocalProtocolError, RemoteError, XDRError
 from virnet.programs.base import Procedure, Program
 from virnet.server.program import Method, asRemoteError
+from virnet.server.stream import ServerStream
 from virnet.transport.protocol import RPCProtocol, peerCredentials
+from virnet.transport.writethrough import closeAll
 from virnet.wire.connection import ServerConnection
-from virnet.wire.events import CallReceived
+from virnet.wire.events import CallReceived, Event, StreamReceived
 from virnet.wire.message import EVENT_SERIAL, MESSAGE, OK, MessageHeader, encodeMessage, rpcError
+from virnet.wire.stream import ServerAction, StreamKey
 
 if TYPE_CHECKING:
     from virnet.server.server import NetServer
@@ -61,7 +64,27 @@ class IServerClient(Interface):
         """Have something called when the connection is gone; at once if it is gone already."""
 
 
-@implementer(IServerClient)
+SPARSE = 1
+"""Bit of the flags by which a client agrees to holes (C: C{VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM})."""
+
+
+class _Call:
+    """A call that was not answered yet.
+
+    @ivar fds: the descriptors that came with it; closed with the reply.
+    @ivar sparse: its stream may have holes.
+    """
+
+    __slots__ = ("fds", "header", "procedure", "sparse")
+
+    def __init__(self, header: MessageHeader, procedure: Procedure, fds: list[int]) -> None:
+        self.header = header
+        self.procedure = procedure
+        self.fds = fds
+        self.sparse = False
+
+
+@implementer(IServerClient, IPushProducer)
 class ServerClient(RPCProtocol):
     """The protocol of an accepted connection (C: C{virNetServerClient}).
 
@@ -69,7 +92,11 @@ class ServerClient(RPCProtocol):
     """
 
     log = Logger()
-    eventMethods: ClassVar[dict[type, str]] = {**RPCProtocol.eventMethods, CallReceived: "_callReceived"}
+    eventMethods: ClassVar[dict[type, str]] = {
+        **RPCProtocol.eventMethods,
+        CallReceived: "_callReceived",
+        StreamReceived: "_streamReceived",
+    }
 
     def __init__(self, server: NetServer, id: int, readonly: bool = False) -> None:
         """@param server: whose programs are served.
@@ -80,9 +107,16 @@ class ServerClient(RPCProtocol):
         self.readonly = readonly
         self.connectedAt = 0.0
         self.credentials: tuple[int, int, int] | None = None
-        self.connection: ServerConnection = ServerConnection(server.procedures)
+        self.connection: ServerConnection = ServerConnection(
+            server.procedures, limit=server.maxClientRequests
+        )
         self._found: dict[Procedure, Method] = {}
         self._finders: dict[Any, Callable[[Procedure], Method]] = {}
+        self._streams: dict[StreamKey, ServerStream] = {}
+        self._dispatching = False
+        self._paused = False
+        self._congested = False
+        self._warned = False
         self._closing = False
         self._gone = False
         self._onDisconnect: list[Callable[[], object]] = []
@@ -94,36 +128,90 @@ class ServerClient(RPCProtocol):
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self.sender.registerProducer(self, True)
         self.connectedAt = self.server.reactor.seconds()
-        self.credentials = peerCredentials(getattr(self.transport, "socket", None))
+        self.credentials = peerCredentials(getattr(self.transport, "getHandle", lambda: None)())
         self.server.clientConnected(self)
+
+    # Reading
+
+    def dispatch(self, events: list[Event]) -> None:
+        """Do what follows from wire events; read on only while there are slots and the peer reads too."""
+        if self._dispatching:
+            return
+        self._dispatching = True
+        try:
+            super().dispatch(events)
+        finally:
+            self._dispatching = False
+        self._adjustReading()
+
+    def release(self) -> None:
+        """Give a slot back: what held it was answered or consumed."""
+        self.connection.release()
+        if not self._dispatching:
+            self.dispatch(self.connection.resume())
+
+    def _adjustReading(self) -> None:
+        mustPause = self.connection.throttled or self._congested
+        if mustPause is not self._paused and not self._gone:
+            self._paused = mustPause
+            if mustPause:
+                if self.connection.throttled and not self._warned and self.connection.limit > 1:
+                    self._warned = True
+                    self.log.warn(
+                        "{peer}: Client hit max requests limit {limit}. This may result in keep-alive"
+                        " timeouts. Consider tuning the max_client_requests server parameter",
+                        peer=self.peer,
+                        limit=self.connection.limit,
+                    )
+                self.sender.pauseProducing()
+            else:
+                self.sender.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        """Too much waits for the socket: the peer does not read, so nothing more is read from it."""
+        self._congested = True
+        if not self._dispatching:
+            self._adjustReading()
+
+    def resumeProducing(self) -> None:
+        """The peer has read everything."""
+        self._congested = False
+        if not self._dispatching:
+            self._adjustReading()
+
+    def stopProducing(self) -> None:
+        """Part of C{IPushProducer}; C{connectionLost} says all there is to say."""
 
     # Calls
 
     def _callReceived(self, event: CallReceived) -> None:
-        if self._closing:
-            return
-        header, procedure, data, offset = event
+        header, procedure, data, offset, descriptors = event
+        fds = self.takeDescriptors(descriptors) if descriptors else []
+        call = _Call(header, procedure, fds)
         try:
             args = procedure.decodeArgs(data, offset)
         except XDRError as e:
             self.log.info("{peer}: {procedure}: {error}", peer=self.peer, procedure=procedure.name, error=e)
-            self._fail(header, rpcError("Unable to decode message payload"))
+            self._fail(call, rpcError("Unable to decode message payload"))
             return
+        if procedure.stream is not None:
+            call.sparse = procedure.sparse and bool(args[-1] & SPARSE)
         try:
             method = self._found.get(procedure) or self._find(procedure)
-            result = method(*args)
+            result = method(*args, fds) if procedure.fds == "call" else method(*args)
         except BaseException as e:
-            self._raised(header, procedure, e)
+            self._raised(call, e)
             return
         if isinstance(result, CoroutineType):
             result = Deferred.fromCoroutine(result)
         if isinstance(result, Deferred):
-            result.addCallbacks(
-                partial(self._answer, header, procedure), partial(self._failed, header, procedure)
-            ).addErrback(self._bug)
+            result.addCallbacks(partial(self._answerCall, call), partial(self._failed, call)).addErrback(
+                self._bug
+            )
         else:
-            self._answer(header, procedure, result)
+            self._answerCall(call, result)
 
     def _find(self, procedure: Procedure) -> Method:
         program = procedure.program
@@ -136,49 +224,87 @@ class ServerClient(RPCProtocol):
         self._found[procedure] = method
         return method
 
-    def _answer(self, header: MessageHeader, procedure: Procedure, result: Any) -> None:
+    def _answerCall(self, call: _Call, result: Any) -> None:
+        procedure = call.procedure
+        end: Any = None
+        fds: list[int] = []
+        if procedure.stream is not None:
+            result, end = result if procedure.ret is not None else (None, result)
+        elif procedure.fds == "reply":
+            result, fds = result if procedure.ret is not None else (None, result)
         try:
-            reply = self.connection.reply(header, procedure.encodeRet(result))
+            payload = procedure.encodeRet(result)
+            if fds:
+                reply = self.connection.replyWithDescriptors(call.header, payload, len(fds))
+            else:
+                reply = self.connection.reply(call.header, payload)
         except (XDRError, LocalProtocolError) as e:
             self.log.error(
                 "{procedure} returned what cannot be sent: {error}", procedure=procedure.name, error=e
             )
-            self._fail(header, rpcError("Unable to encode message payload"))
+            closeAll(fds)
+            self._fail(call, rpcError("Unable to encode message payload"))
             return
-        self._reply(reply)
+        if end is None or self._gone:
+            self._reply(call, reply, fds)
+            return
+        side = self.connection.openStream(call.header, call.sparse)
+        stream = self._streams[side.key] = ServerStream(self, side, end)
+        self._reply(call, reply)
+        stream.opened()
 
-    def _failed(self, header: MessageHeader, procedure: Procedure, failure: Failure) -> None:
+    def _failed(self, call: _Call, failure: Failure) -> None:
         assert failure.value is not None
-        self._raised(header, procedure, failure.value, failure)
+        self._raised(call, failure.value, failure)
 
-    def _raised(
-        self,
-        header: MessageHeader,
-        procedure: Procedure,
-        error: BaseException,
-        failure: Failure | None = None,
-    ) -> None:
+    def _raised(self, call: _Call, error: BaseException, failure: Failure | None = None) -> None:
         if not isinstance(error, RemoteError):
             if not isinstance(error, Exception):
                 raise error
             self.log.failure(
-                "{procedure} failed for {peer}", failure, procedure=procedure.name, peer=self.peer
+                "{procedure} failed for {peer}", failure, procedure=call.procedure.name, peer=self.peer
             )
             error = asRemoteError(error)
-        self._fail(header, error)
+        self._fail(call, error)
 
     def _bug(self, failure: Failure) -> None:
         self.log.failure("could not answer {peer}", failure, peer=self.peer)
 
-    def _fail(self, header: MessageHeader, error: RemoteError) -> None:
-        self._reply(self.connection.replyError(header, error))
+    def _fail(self, call: _Call, error: RemoteError) -> None:
+        try:
+            reply = self.connection.replyError(call.header, error)
+        except XDRError as e:
+            self.log.error(
+                "{procedure} raised what cannot be sent: {error}", procedure=call.procedure.name, error=e
+            )
+            reply = self.connection.replyError(call.header, rpcError("Unable to encode message payload"))
+        self._reply(call, reply)
 
-    def _reply(self, data: bytes) -> None:
+    def _reply(self, call: _Call, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Send the one reply to a call; its slot and the descriptors it came with are free then."""
+        closeAll(call.fds)
         if self._gone:
+            closeAll(fds)
             return
-        self._write(data)
+        try:
+            self.send(data, fds, self.release)
+        except LocalProtocolError as e:
+            # The slot is still held, and nothing was sent.
+            closeAll(fds)
+            self.send(self.connection.replyError(call.header, rpcError(str(e))), (), self.release)
         if self._closing:
             self.close()
+
+    # Streams
+
+    def _streamReceived(self, event: StreamReceived) -> None:
+        header, side, action, data = event
+        self._streams[side.key].received(cast(ServerAction, action), header, data)
+
+    def streamClosed(self, key: StreamKey) -> None:
+        """A stream is over: its packets are not known any more."""
+        self._streams.pop(key, None)
+        self.connection.streams.pop(key, None)
 
     # Events
 
@@ -194,7 +320,7 @@ class ServerClient(RPCProtocol):
         if self._gone or self._closing:
             return
         program = procedure.program
-        self._write(
+        self.send(
             encodeMessage(
                 program.number,
                 program.version,
@@ -211,12 +337,12 @@ class ServerClient(RPCProtocol):
     def closeAfterReply(self) -> None:
         """Read nothing more; close when the reply to the running call was sent."""
         self._closing = True
-        self.connection.closed = True
+        self.stopReading()
 
     def close(self) -> None:
         """Close now; what was written before is still delivered."""
-        self.connection.closed = True
-        cast(ITransport, self.transport).loseConnection()
+        self.stopReading()
+        self.sender.loseConnection()
 
     def onDisconnect(self, call: Callable[[], object]) -> None:
         """Have something called when the connection is gone; at once if it is gone already."""
@@ -229,6 +355,9 @@ class ServerClient(RPCProtocol):
         if self._gone:
             return
         self._gone = True
+        # Streams first, as libvirtd does: no end shall write to a connection that is gone.
+        for stream in list(self._streams.values()):
+            stream.disconnected()
         calls, self._onDisconnect = self._onDisconnect, []
         for call in calls:
             try:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from virnet.limits import MAX_WORKERS, MIN_WORKERS, STOP_GRACE
+from virnet.limits import MAX_CLIENT_REQUESTS, MAX_WORKERS, MIN_WORKERS, STOP_GRACE
 from virnet.programs.base import Procedure, Program
 from virnet.server.client import ServerClient
 from virnet.server.program import ServerProgram
@@ -36,10 +36,12 @@ class NetServer(MultiService):
         *,
         minWorkers: int = MIN_WORKERS,
         maxWorkers: int = MAX_WORKERS,
+        maxClientRequests: int = MAX_CLIENT_REQUESTS,
     ) -> None:
         """@param programs: what is served to every client.
         @param minWorkers: threads for blocking methods that are kept.
         @param maxWorkers: threads for blocking methods at the most.
+        @param maxClientRequests: calls and stream packets of one client in progress, at least 1.
         @raise ValueError: two programs have the same number and version, or the numbers of workers
             make no sense.
         """
@@ -48,7 +50,10 @@ class NetServer(MultiService):
             raise ValueError("'max_workers' must be greater than 0")
         if minWorkers > maxWorkers:
             raise ValueError("'min_workers' must not be larger than 'max_workers'")
+        if maxClientRequests < 1:
+            raise ValueError("'max_client_requests' must be greater than 0")
         self.reactor = reactor
+        self.maxClientRequests = maxClientRequests
         self.threads = ThreadPool(minWorkers, maxWorkers, "virnet")
         self.clients: dict[int, ServerClient] = {}
         self.procedures: dict[tuple[int, int], dict[int, Procedure]] = {}
@@ -107,7 +112,7 @@ class NetServer(MultiService):
 
     def _abortClients(self) -> None:
         for client in list(self.clients.values()):
-            client.transport.abortConnection()
+            client.sender.abortConnection()
 
     def _stopThreads(self, _: object) -> None:
         self.threads.stop()

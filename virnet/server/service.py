@@ -27,7 +27,7 @@ class ServerClientFactory(Factory):
         self.server = server
         self.readonly = readonly
 
-    def buildProtocol(self, addr: IAddress) -> ServerClient:
+    def buildProtocol(self, addr: IAddress | None) -> ServerClient:
         """Make the protocol for a connection."""
         client = self.server.buildClient(self.readonly)
         client.factory = self

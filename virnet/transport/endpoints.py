@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from virnet.errors import URIError
 from virnet.limits import UNIX_PATH_MAX
-from virnet.transport.uri import ConnectionURI
+from virnet.transport.uri import TCP_PORT, ConnectionURI
 
 SYSTEM_DIRECTORY = "/run/libvirt"
 
@@ -40,5 +40,5 @@ def endpointFor(reactor: Any, uri: ConnectionURI, readonly: bool = False) -> ISt
     if uri.transport == "unix":
         return UNIXClientEndpoint(reactor, socketPath(uri, readonly))
     if uri.transport == "tcp":
-        return HostnameEndpoint(reactor, uri.host or "localhost", uri.port)
+        return HostnameEndpoint(reactor, uri.host or "localhost", uri.port or TCP_PORT)
     raise URIError(f"{uri.text}: the transport {uri.transport!r} is not available in this version")

@@ -6,21 +6,27 @@ Which message is legal is decided in L{virnet.wire.connection}.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IFileDescriptorReceiver
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from virnet.errors import RemoteProtocolError
+from virnet.limits import DESCRIPTORS_UNCLAIMED_MAX
+from virnet.transport.sender import BufferedSender
+from virnet.transport.writethrough import WriteThrough, closeAll, senderFor
 from virnet.wire.connection import ClientConnection, ServerConnection
-from virnet.wire.events import Dropped, Fault, Send
+from virnet.wire.events import Dropped, Event, Fault, Send
 
 
+@implementer(IFileDescriptorReceiver)
 class RPCProtocol(Protocol):
     """What a client's and a server's connection share.
 
@@ -28,36 +34,70 @@ class RPCProtocol(Protocol):
 
     @ivar connection: the sans-IO end that judges what is received.
     @ivar peer: the other side in words, for logs and errors.
+    @ivar ending: what comes is not looked at any more.
     """
 
     log = Logger()
 
-    eventMethods: ClassVar[dict[type, str]] = {Send: "_send", Dropped: "_dropped", Fault: "_fault"}
+    eventMethods: ClassVar[dict[type, str]] = {Send: "_answer", Dropped: "_dropped", Fault: "_fault"}
     """Type of wire event to the name of the method that takes it."""
 
     connection: ClientConnection[Any] | ServerConnection
     peer: str = "nobody yet"
-    _lost: Callable[[Failure], None] | None = None
+    ending = False
+    sender: WriteThrough | BufferedSender
+    send: Callable[..., None]
+    """C{(data, fds=(), sent=None)}: the sender's method, bound once."""
+
+    _descriptors: list[int]
 
     def connectionMade(self) -> None:
         """The transport is there: Twisted calls this once."""
         transport = self.transport
         assert transport is not None
-        self.peer = describePeer(transport.getPeer(), getattr(transport, "socket", None))
+        self._descriptors = []
+        handle = getattr(transport, "getHandle", lambda: None)()
+        self.peer = describePeer(transport.getPeer(), handle)
         setNoDelay = getattr(transport, "setTcpNoDelay", None)
         if setNoDelay is not None:
             setNoDelay(True)
-        self._write = transport.write
+        if getattr(handle, "family", None) == socket.AF_UNIX:
+            self.connection.acceptDescriptors()
+        self.sender = senderFor(getattr(transport, "reactor", None), transport)
+        self.send = self.sender.send
         self._methods = {event: getattr(self, name) for event, name in self.eventMethods.items()}
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """A descriptor has come: Twisted calls this before the bytes that came with it."""
+        if self.ending:
+            os.close(descriptor)
+            return
+        self._descriptors.append(descriptor)
+        self.connection.descriptorReceived()
+        if len(self._descriptors) > DESCRIPTORS_UNCLAIMED_MAX:
+            self._fault(Fault(RemoteProtocolError("received file descriptors that no message announced")))
+
+    def takeDescriptors(self, count: int) -> list[int]:
+        """Take the descriptors of the message that is being handled; they are the caller's now."""
+        taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+        return taken
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes have come: judge them and do what follows."""
-        methods = self._methods
-        for event in self.connection.receive(data):
-            methods[type(event)](event)
+        self.dispatch(self.connection.receive(data))
 
-    def _send(self, event: Send) -> None:
-        self._write(event.data)
+    def dispatch(self, events: list[Event]) -> None:
+        """Do what follows from wire events, and from those that these make possible."""
+        methods = self._methods
+        while events:
+            for event in events:
+                if self.ending:
+                    return
+                methods[type(event)](event)
+            events = self.connection.resume()
+
+    def _answer(self, event: Send) -> None:
+        self.send(event.data)
 
     def _dropped(self, event: Dropped) -> None:
         self.log.debug(
@@ -76,14 +116,20 @@ class RPCProtocol(Protocol):
 
         @param error: why; what is pending fails with it.
         """
-        self.connection.closed = True
+        self.stopReading()
         self.ended(Failure(error))
-        assert self.transport is not None
-        self.transport.abortConnection()
+        self.sender.abortConnection()
+
+    def stopReading(self) -> None:
+        """Look at nothing more of what comes, or has come."""
+        self.ending = True
+        self.connection.closed = True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone: Twisted calls this once."""
-        self.connection.closed = True
+        self.stopReading()
+        self.sender.discard()
+        closeAll(self.takeDescriptors(len(self._descriptors)))
         self.ended(reason)
 
     def ended(self, reason: Failure) -> None:

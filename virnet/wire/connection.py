@@ -3,26 +3,32 @@
 What is judged here, in this order:
 
 server
-    length, header, number of descriptors, keepalive, program and version, type, status, procedure,
+    length, header, descriptors, keepalive, open streams, program and version, type, status, procedure,
     authentication. Only a call is ever answered with an error; framing errors only close.
 
-client
-    length, header, number of descriptors, keepalive, then by type: a reply completes its call, an event is
-    handed on, stream packets that nobody waits for are dropped, anything else ends the connection.
+    A call, and a packet that an open stream takes, holds one of the client's C{limit} slots until the shell
+    releases it: when the reply was handed to the kernel, when the packet was consumed. While all are held
+    nothing more is judged, and the shell stops reading. Nothing else holds a slot: what is answered or
+    dropped here, events and data of the server's own never count (C: C{tracked} of C{virNetMessage}).
 
-The shell decodes payloads, runs things and writes; it calls L{ServerConnection.receive} or
-L{ClientConnection.receive} with every chunk it reads.
+client
+    length, header, descriptors, keepalive, then by type: a reply completes its call, an event is handed on, a
+    stream packet goes to its stream or is dropped, anything else ends the connection.
+
+The shell decodes payloads, runs things and writes; it calls C{receive} with every chunk it reads, and
+C{resume} after it released slots.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from virnet.errorcodes import ErrorDomain, ErrorNumber
-from virnet.errors import RemoteError, RemoteProtocolError, XDRError
-from virnet.limits import MESSAGE_FDS_MAX, MESSAGE_MAX, MESSAGE_MIN
+from virnet.errors import LocalProtocolError, RemoteError, RemoteProtocolError, XDRError
+from virnet.limits import MAX_CLIENT_REQUESTS, MESSAGE_FDS_MAX, MESSAGE_MAX, MESSAGE_MIN
 from virnet.wire import keepalive
 from virnet.wire.auth import ALLOWED_UNAUTHENTICATED
 from virnet.wire.calls import PendingCalls
@@ -35,6 +41,7 @@ from virnet.wire.events import (
     Fault,
     ReplyReceived,
     Send,
+    StreamReceived,
 )
 from virnet.wire.framing import Framer
 from virnet.wire.message import (
@@ -49,13 +56,20 @@ from virnet.wire.message import (
     STREAM,
     STREAM_HOLE,
     MessageHeader,
-    decodeDescriptorCount,
     decodeError,
     decodeHeader,
     encodeError,
     encodeMessage,
-    encodeReply,
     rpcError,
+)
+from virnet.wire.stream import (
+    ClientAction,
+    ClientSide,
+    ClientState,
+    ServerAction,
+    ServerSide,
+    ServerState,
+    StreamKey,
 )
 
 T = TypeVar("T")
@@ -64,57 +78,61 @@ Programs = Mapping[tuple[int, int], Mapping[int, Any]]
 """Program and version to procedure number to whatever the shell wants back with a call."""
 
 
+_OVER = frozenset((ClientState.FAILED, ClientState.CLOSED))
+
+
 class _Connection(ABC):
-    """What both ends share: framing, faults, keepalive, descriptor counts.
+    """What both ends share: framing, faults, keepalive, descriptors.
 
     @ivar closed: nothing that comes is looked at any more.
     """
 
-    __slots__ = ("closed", "_framer")
+    __slots__ = ("closed", "_framer", "_messages")
 
-    def __init__(self, maximum: int) -> None:
+    def __init__(self, maximum: int, withDescriptors: int) -> None:
         self.closed = False
-        self._framer = Framer(maximum)
+        self._framer = Framer(maximum, withDescriptors)
+        self._messages: deque[bytes] = deque()
+
+    def acceptDescriptors(self) -> None:
+        """The transport can carry descriptors: from now on they are counted, not refused."""
+        self._framer.descriptors = 0
+
+    def descriptorReceived(self) -> None:
+        """A descriptor has come, in front of the bytes it came with."""
+        assert self._framer.descriptors is not None
+        self._framer.descriptors += 1
 
     def receive(self, data: bytes) -> list[Event]:
         """Take received bytes and say what they mean.
 
         @param data: any piece of the byte stream, of any size.
         """
+        self._messages.extend(self._framer.feed(data))
+        return self.resume()
+
+    def resume(self) -> list[Event]:
+        """Judge the messages that are complete, as far as that is allowed now."""
         events: list[Event] = []
-        for message in self._framer.feed(data):
-            if self.closed:
-                return events
+        messages = self._messages
+        while messages and not self.closed and self._mayJudge():
+            message = messages.popleft()
             event = self._judge(decodeHeader(message), message)
             if event is not None:
                 events.append(event)
                 if type(event) is Fault:
                     self.closed = True
-        if self._framer.fault is not None and not self.closed:
+        if self._framer.fault is not None and not messages and not self.closed:
             self.closed = True
             events.append(Fault(self._framer.fault))
         return events
 
+    def _mayJudge(self) -> bool:
+        return True
+
     @abstractmethod
     def _judge(self, header: MessageHeader, data: bytes) -> Event | None:
         """Say what one whole message means; C{None} when nothing follows from it."""
-
-    def _payloadOffset(self, header: MessageHeader, data: bytes) -> int:
-        """Where the payload starts.
-
-        @raise RemoteProtocolError: the announced descriptors cannot be taken.
-        """
-        if header.type != CALL_WITH_FDS and header.type != REPLY_WITH_FDS:
-            return MESSAGE_MIN
-        try:
-            count = decodeDescriptorCount(data)
-        except XDRError as e:
-            raise RemoteProtocolError(str(e)) from e
-        if count > MESSAGE_FDS_MAX:
-            raise RemoteProtocolError(f"Received too many FDs {count}, expected {MESSAGE_FDS_MAX} maximum")
-        if count:
-            raise RemoteProtocolError("Receiving file descriptors is not supported on this socket")
-        return MESSAGE_MIN + DESCRIPTOR_COUNT.size
 
     def _keepalive(self, header: MessageHeader) -> Event | None:
         if header.procedure == keepalive.PING:
@@ -122,34 +140,73 @@ class _Connection(ABC):
         return None
 
 
+def _payload(header: MessageHeader, data: bytes) -> tuple[int, int]:
+    """Where the payload starts, and how many descriptors came with the message."""
+    if header.type != CALL_WITH_FDS and header.type != REPLY_WITH_FDS:
+        return MESSAGE_MIN, 0
+    return MESSAGE_MIN + DESCRIPTOR_COUNT.size, DESCRIPTOR_COUNT.unpack_from(data, MESSAGE_MIN)[0]
+
+
+def _withDescriptors(payload: bytes, count: int) -> bytes:
+    if count > MESSAGE_FDS_MAX:
+        raise LocalProtocolError(f"Too many FDs to send {count}, expected {MESSAGE_FDS_MAX} maximum")
+    return DESCRIPTOR_COUNT.pack(count) + payload
+
+
 class ServerConnection(_Connection):
     """The server's end.
 
     @ivar authenticated: whether calls other than those that authenticate are executed.
+    @ivar limit: calls and stream packets that may be in progress (C{max_client_requests}).
+    @ivar inProgress: how many are.
+    @ivar streams: the open streams.
     """
 
-    __slots__ = ("authenticated", "_programs")
+    __slots__ = ("authenticated", "inProgress", "limit", "streams", "_programs")
 
-    def __init__(self, programs: Programs, *, authenticated: bool = True, maximum: int = MESSAGE_MAX) -> None:
+    def __init__(
+        self,
+        programs: Programs,
+        *,
+        authenticated: bool = True,
+        maximum: int = MESSAGE_MAX,
+        limit: int = MAX_CLIENT_REQUESTS,
+    ) -> None:
         """@param programs: what is served.
         @param maximum: the largest message accepted, without its length word, in bytes.
+        @param limit: calls and stream packets that may be in progress, at least 1.
         """
-        super().__init__(maximum)
+        super().__init__(maximum, CALL_WITH_FDS)
         self.authenticated = authenticated
+        self.inProgress = 0
+        self.limit = limit
+        self.streams: dict[StreamKey, ServerSide] = {}
         self._programs = programs
 
+    @property
+    def throttled(self) -> bool:
+        """Whether all slots are held: reading must stop."""
+        return self.inProgress >= self.limit
+
+    def release(self) -> None:
+        """A slot is free again; call L{resume} for what waited for it."""
+        assert self.inProgress > 0, "a slot was released twice"
+        self.inProgress -= 1
+
+    def _mayJudge(self) -> bool:
+        return self.inProgress < self.limit
+
     def _judge(self, header: MessageHeader, data: bytes) -> Event | None:
-        _, program, version, number, type, _, status = header
-        try:
-            offset = self._payloadOffset(header, data)
-        except RemoteProtocolError as e:
-            return Fault(e)
+        _, program, version, number, type, serial, status = header
         isCall = type == CALL or type == CALL_WITH_FDS
-        if program == keepalive.PROGRAM and version == keepalive.VERSION and type == MESSAGE:
-            return self._keepalive(header)
-        procedures = self._programs.get((program, version))
         if not isCall:
-            return Dropped(header, self._whyDropped(type, procedures))
+            if type == MESSAGE and program == keepalive.PROGRAM and version == keepalive.VERSION:
+                return self._keepalive(header)
+            if type == STREAM or type == STREAM_HOLE:
+                return self._stream(header, data)
+            known = (program, version) in self._programs
+            return Dropped(header, f"Unexpected message type {type}" if known else "no such program")
+        procedures = self._programs.get((program, version))
         if procedures is None:
             return self._refuse(header, f"Cannot find program {_signed(program)} version {_signed(version)}")
         if status != OK:
@@ -159,14 +216,22 @@ class ServerConnection(_Connection):
             return self._refuse(header, f"unknown procedure: {number}")
         if not self.authenticated and (program, number) not in ALLOWED_UNAUTHENTICATED:
             return self._refuse(header, "authentication required")
-        return CallReceived(header, procedure, data, offset)
+        self.inProgress += 1
+        return CallReceived(header, procedure, data, *_payload(header, data))
 
-    def _whyDropped(self, type: int, procedures: Mapping[int, Any] | None) -> str:
-        if procedures is None:
-            return "no such program"
-        if type == STREAM or type == STREAM_HOLE:
-            return "no such stream"
-        return f"Unexpected message type {type}"
+    def _stream(self, header: MessageHeader, data: bytes) -> Event:
+        stream = self.streams.get(StreamKey(header.program, header.version, header.procedure, header.serial))
+        if stream is None:
+            return Dropped(header, "no such stream")
+        action = stream.receive(header)
+        if stream.state is ServerState.CLOSED:
+            del self.streams[stream.key]
+        if action is ServerAction.FAULT:
+            return Fault(RemoteProtocolError("received a hole on a stream that was not opened as sparse"))
+        if action is ServerAction.DROP:
+            return Dropped(header, f"the stream is {stream.state.value}")
+        self.inProgress += 1
+        return StreamReceived(header, stream, action, data)
 
     def _refuse(self, header: MessageHeader, text: str) -> Event:
         return Send(self.replyError(header, rpcError(text)))
@@ -176,60 +241,104 @@ class ServerConnection(_Connection):
 
         @raise LocalProtocolError: the payload does not fit into a message.
         """
-        return encodeReply(header, OK, payload)
+        return encodeMessage(
+            header.program, header.version, header.procedure, REPLY, header.serial, OK, payload
+        )
+
+    def replyWithDescriptors(self, header: MessageHeader, payload: bytes, count: int) -> bytes:
+        """Make the successful reply to a call with descriptors, which are sent behind it.
+
+        @param count: how many follow, at most L{MESSAGE_FDS_MAX<virnet.limits.MESSAGE_FDS_MAX>}.
+        @raise LocalProtocolError: there are more, or the payload does not fit.
+        """
+        return encodeMessage(
+            header.program,
+            header.version,
+            header.procedure,
+            REPLY_WITH_FDS,
+            header.serial,
+            OK,
+            _withDescriptors(payload, count),
+        )
 
     def replyError(self, header: MessageHeader, error: RemoteError) -> bytes:
         """Make the reply to a call that failed."""
-        return encodeReply(header, ERROR, encodeError(error))
+        return encodeMessage(
+            header.program,
+            header.version,
+            header.procedure,
+            REPLY,
+            header.serial,
+            ERROR,
+            encodeError(error),
+        )
+
+    def openStream(self, header: MessageHeader, sparse: bool) -> ServerSide:
+        """A call has opened a stream: its packets are taken from now on.
+
+        @param header: the header of the call.
+        @param sparse: whether holes were agreed on.
+        """
+        key = StreamKey(header.program, header.version, header.procedure, header.serial)
+        stream = self.streams[key] = ServerSide(key, sparse)
+        return stream
 
 
 class ClientConnection(_Connection, Generic[T]):
-    """The client's end. C{T} is what a caller gives with a call to recognise its answer."""
+    """The client's end. C{T} is what a caller gives with a call to recognise its answer.
 
-    __slots__ = ("calls",)
+    @ivar streams: the open streams.
+    """
+
+    __slots__ = ("calls", "streams")
 
     def __init__(self, *, firstSerial: int = 0, maximum: int = MESSAGE_MAX) -> None:
         """@param maximum: the largest message accepted, without its length word, in bytes."""
-        super().__init__(maximum)
+        super().__init__(maximum, REPLY_WITH_FDS)
         self.calls: PendingCalls[T] = PendingCalls(firstSerial)
+        self.streams: dict[StreamKey, ClientSide] = {}
 
-    def call(self, program: int, version: int, procedure: int, payload: bytes, token: T) -> bytes:
+    def call(
+        self,
+        program: int,
+        version: int,
+        procedure: int,
+        payload: bytes,
+        token: T,
+        descriptors: int | None = None,
+    ) -> bytes:
         """Register a call and make its message.
 
+        @param descriptors: how many follow the message; C{None} for an ordinary call.
         @raise LocalProtocolError: the payload does not fit into a message; nothing is registered.
         """
+        type = CALL
+        if descriptors is not None:
+            type = CALL_WITH_FDS
+            payload = _withDescriptors(payload, descriptors)
         serial = self.calls.add(program, version, procedure, token)
         try:
-            return encodeMessage(program, version, procedure, CALL, serial, OK, payload)
-        except Exception:
+            return encodeMessage(program, version, procedure, type, serial, OK, payload)
+        except LocalProtocolError:
             self.calls.pop(program, version, serial)
             raise
 
+    def callWithStream(
+        self, program: int, version: int, procedure: int, payload: bytes, token: T
+    ) -> tuple[bytes, ClientSide]:
+        """Register a call that opens a stream, and the stream with it.
+
+        @raise LocalProtocolError: the payload does not fit into a message; nothing is registered.
+        """
+        data = self.call(program, version, procedure, payload, token)
+        key = StreamKey(program, version, procedure, decodeHeader(data).serial)
+        stream = self.streams[key] = ClientSide(key)
+        return data, stream
+
     def _judge(self, header: MessageHeader, data: bytes) -> Event | None:
         _, program, version, number, type, serial, status = header
-        try:
-            offset = self._payloadOffset(header, data)
-        except RemoteProtocolError as e:
-            return Fault(e)
         if type == REPLY or type == REPLY_WITH_FDS:
-            pending = self.calls.pop(program, version, serial)
-            if pending is None:
-                return Fault(
-                    RemoteProtocolError(
-                        f"no call waiting for reply with prog {_signed(program)} vers {version} serial {serial}"
-                    )
-                )
-            expected, token = pending
-            if number != expected:
-                return CallFailed(token, _internal(f"Unexpected message proc {number} != {expected}"))
-            if status == OK:
-                return ReplyReceived(token, data, offset)
-            if status == ERROR:
-                try:
-                    return CallFailed(token, decodeError(data, offset))
-                except XDRError:
-                    return CallFailed(token, rpcError("Unable to decode message payload"))
-            return CallFailed(token, rpcError(f"Unexpected message status {status}"))
+            return self._reply(header, data)
         if type == MESSAGE:
             if program == keepalive.PROGRAM:
                 return self._keepalive(header) if version == keepalive.VERSION else None
@@ -237,12 +346,43 @@ class ClientConnection(_Connection, Generic[T]):
                 return Dropped(header, f"event with status {status}")
             return EventReceived(header, data)
         if type == STREAM or type == STREAM_HOLE:
+            return self._stream(header, data)
+        called = f"prog {_signed(program)} vers {_signed(version)} proc {number} type {type}"
+        return Fault(RemoteProtocolError(f"got unexpected RPC call {called}"))
+
+    def _reply(self, header: MessageHeader, data: bytes) -> Event:
+        _, program, version, number, _, serial, status = header
+        offset, descriptors = _payload(header, data)
+        pending = self.calls.pop(program, version, serial)
+        if pending is None:
+            called = f"prog {_signed(program)} vers {_signed(version)} serial {serial}"
+            return Fault(RemoteProtocolError(f"no call waiting for reply with {called}"))
+        expected, token = pending
+        if number != expected:
+            error = _internal(f"Unexpected message proc {number} != {expected}")
+        elif status == OK:
+            return ReplyReceived(token, data, offset, descriptors)
+        elif status == ERROR:
+            try:
+                error = decodeError(data, offset)
+            except XDRError:
+                error = rpcError("Unable to decode message payload")
+        else:
+            error = rpcError(f"Unexpected message status {status}")
+        return CallFailed(token, error, descriptors)
+
+    def _stream(self, header: MessageHeader, data: bytes) -> Event:
+        stream = self.streams.get(StreamKey(header.program, header.version, header.procedure, header.serial))
+        if stream is None:
             return Dropped(header, "no such stream")
-        return Fault(
-            RemoteProtocolError(
-                f"got unexpected RPC call prog {program} vers {version} proc {number} type {type}"
-            )
-        )
+        action = stream.receive(header)
+        if stream.state in _OVER:
+            del self.streams[stream.key]
+        if action is ClientAction.FAULT:
+            return Fault(RemoteProtocolError(f"unexpected stream status {header.status}"))
+        if action is ClientAction.DROP:
+            return Dropped(header, f"the stream is {stream.state.value}")
+        return StreamReceived(header, stream, action, data)
 
 
 def _signed(word: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from virnet.errors import RemoteError, RemoteProtocolError
 from virnet.wire.message import MessageHeader
+from virnet.wire.stream import ClientAction, ClientSide, ServerAction, ServerSide
 
 
 class Send(NamedTuple):
@@ -24,12 +25,14 @@ class CallReceived(NamedTuple):
     @ivar procedure: what the table of programs holds for it.
     @ivar data: the whole message.
     @ivar offset: where its arguments start.
+    @ivar descriptors: how many descriptors came with it.
     """
 
     header: MessageHeader
     procedure: Any
     data: bytes
     offset: int
+    descriptors: int
 
 
 class ReplyReceived(NamedTuple):
@@ -38,24 +41,44 @@ class ReplyReceived(NamedTuple):
     @ivar token: what the caller gave with the call.
     @ivar data: the whole message.
     @ivar offset: where its result starts.
+    @ivar descriptors: how many descriptors came with it.
     """
 
     token: Any
     data: bytes
     offset: int
+    descriptors: int
 
 
 class CallFailed(NamedTuple):
-    """Client: a call failed, by the server's word or because its reply makes no sense."""
+    """Client: a call failed, by the server's word or because its reply makes no sense.
+
+    @ivar descriptors: how many descriptors came with it all the same.
+    """
 
     token: Any
     error: RemoteError
+    descriptors: int
 
 
 class EventReceived(NamedTuple):
     """Client: an event of some program, perhaps one that nobody knows."""
 
     header: MessageHeader
+    data: bytes
+
+
+class StreamReceived(NamedTuple):
+    """A packet of an open stream.
+
+    @ivar stream: which one.
+    @ivar action: what follows from it.
+    @ivar data: the whole message.
+    """
+
+    header: MessageHeader
+    stream: ServerSide | ClientSide
+    action: ServerAction | ClientAction
     data: bytes
 
 
@@ -72,4 +95,4 @@ class Fault(NamedTuple):
     error: RemoteProtocolError
 
 
-Event = Send | CallReceived | ReplyReceived | CallFailed | EventReceived | Dropped | Fault
+Event = Send | CallReceived | ReplyReceived | CallFailed | EventReceived | StreamReceived | Dropped | Fault

@@ -4,13 +4,23 @@
   in front of it are still delivered.
 - A length below four is too small for its own word. One from four to 27 cannot hold a header: four is
   refused at once, the others when the declared bytes have come, as libvirtd does.
-- Chunks are collected and joined once: a large message costs one copy however many reads brought it.
+- A message of the one type that carries descriptors to this end announces them; behind it comes one byte for each, which is not part of any
+  message and has its descriptor with it. The reads that bring them may also bring bytes of messages, so
+  descriptors are counted in the order in which they come, not matched with reads.
+- Chunks are collected and joined once: a large message costs one copy however many reads brought it. Tiny
+  ones are gathered first, since each would cost an object.
 """
 
 from __future__ import annotations
 
 from virnet.errors import RemoteProtocolError
-from virnet.limits import LENGTH_SIZE, MESSAGE_MAX, MESSAGE_MIN
+from virnet.limits import LENGTH_SIZE, MESSAGE_FDS_MAX, MESSAGE_MAX, MESSAGE_MIN
+from virnet.wire.message import DESCRIPTOR_COUNT
+
+_TYPE_START = 16
+_TYPE_END = 20
+_SMALL = 4096
+_JOINED = 65536
 
 
 class Framer:
@@ -18,32 +28,55 @@ class Framer:
 
     @ivar fault: set when the stream cannot be read any further; nothing is delivered after it.
     @ivar maximum: the largest message accepted, without its length word, in bytes.
+    @ivar descriptors: how many descriptors have come that no message has claimed; C{None} where the transport
+        cannot carry any.
     """
 
-    __slots__ = ("fault", "maximum", "_chunks", "_have", "_need")
+    __slots__ = ("descriptors", "fault", "maximum", "_chunks", "_have", "_need", "_tiny", "_type")
 
-    def __init__(self, maximum: int = MESSAGE_MAX) -> None:
+    def __init__(self, maximum: int = MESSAGE_MAX, withDescriptors: int | None = None) -> None:
+        """@param withDescriptors: the type of the messages that bring descriptors to this end."""
+        self.descriptors: int | None = None
         self.fault: RemoteProtocolError | None = None
         self.maximum = maximum
         self._chunks: list[bytes] = []
         self._have = 0
         self._need = LENGTH_SIZE
+        self._tiny = bytearray()
+        self._type = b"" if withDescriptors is None else withDescriptors.to_bytes(4, "big")
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take a chunk and return the messages that it completes, whole, in order."""
         if self.fault is not None:
             return []
         if self._have:
-            self._chunks.append(data)
+            self._collect(data)
             self._have += len(data)
             if self._have < self._need:
                 return []
+            if self._tiny:
+                self._gather()
             if self._need == LENGTH_SIZE or self._have == self._need:
                 data = b"".join(self._chunks)
             else:
                 return self._finishLarge()
             self._chunks, self._have, self._need = [], 0, LENGTH_SIZE
         return self._cut(data)
+
+    def _collect(self, data: bytes) -> None:
+        """Keep a chunk of a message that is not complete."""
+        if len(data) < _SMALL:
+            self._tiny.extend(data)
+            if len(self._tiny) >= _JOINED:
+                self._gather()
+        else:
+            if self._tiny:
+                self._gather()
+            self._chunks.append(data)
+
+    def _gather(self) -> None:
+        self._chunks.append(bytes(self._tiny))
+        self._tiny.clear()
 
     def _finishLarge(self) -> list[bytes]:
         """The message under way is complete and more follows: do not copy the message for its tail."""
@@ -72,15 +105,44 @@ class Framer:
                 break
             if length < MESSAGE_MIN:
                 self.fault = RemoteProtocolError(
-                    f"Unable to decode message header: message of {length} bytes, a header needs {MESSAGE_MIN}"
+                    f"Unable to decode message header: {length} bytes received, want {MESSAGE_MIN}"
                 )
                 return messages
+            extra = 0
+            if data[start + _TYPE_START : start + _TYPE_END] == self._type:
+                extra = self._claim(data, start, end)
+                if self.fault is not None:
+                    return messages
+                if end + extra > size:
+                    self._need = length + extra
+                    break
+                if extra:
+                    assert self.descriptors is not None
+                    if self.descriptors < extra:
+                        self.fault = RemoteProtocolError("received a byte for a file descriptor without one")
+                        return messages
+                    self.descriptors -= extra
             messages.append(data if length == size else data[start:end])
-            start = end
+            start = end + extra
         if start < size:
             self._chunks.append(data[start:] if start else data)
             self._have = size - start
         return messages
+
+    def _claim(self, data: bytes, start: int, end: int) -> int:
+        """How many descriptors a whole message wants; sets C{fault} when it cannot have them."""
+        body = start + MESSAGE_MIN
+        if end < body + DESCRIPTOR_COUNT.size:
+            self.fault = RemoteProtocolError("the message ends before its number of file descriptors")
+            return 0
+        count: int = DESCRIPTOR_COUNT.unpack_from(data, body)[0]
+        if count > MESSAGE_FDS_MAX:
+            self.fault = RemoteProtocolError(
+                f"Received too many FDs {count}, expected {MESSAGE_FDS_MAX} maximum"
+            )
+        elif count and self.descriptors is None:
+            self.fault = RemoteProtocolError("Receiving file descriptors is not supported on this socket")
+        return count
 
     def _judge(self, length: int) -> RemoteProtocolError:
         if length < LENGTH_SIZE:

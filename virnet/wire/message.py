@@ -20,7 +20,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from virnet.errorcodes import ErrorDomain, ErrorLevel, ErrorNumber
-from virnet.errors import DomainValue, LocalProtocolError, NetworkValue, RemoteError, XDRError
+from virnet.errors import DomainValue, LocalProtocolError, NetworkValue, RemoteError
 from virnet.limits import LENGTH_SIZE, MESSAGE_MAX, MESSAGE_MIN, STRING_MAX
 from virnet.xdr import schema
 
@@ -94,17 +94,6 @@ def encodeMessage(
     return _pack(length, program, version, procedure, type, serial, status) + payload
 
 
-def encodeReply(header: MessageHeader, status: int, payload: bytes = b"") -> bytes:
-    """Make the reply to a call.
-
-    @param header: the header of the call.
-    @param status: L{OK} or L{ERROR}.
-    """
-    return encodeMessage(
-        header.program, header.version, header.procedure, REPLY, header.serial, status, payload
-    )
-
-
 _STRING = schema.String(STRING_MAX)
 _OPTIONAL_STRING = schema.Optional(_STRING)
 _UUID = schema.FixedOpaque(16)
@@ -147,14 +136,17 @@ _ELLIPSIS = "…"
 
 
 def _bounded(text: str | None) -> str | None:
-    """Cut a text that no peer could decode: an error must arrive (R013)."""
-    if text is None or len(text) <= STRING_MAX // 4:
-        return text
-    encoded = text.encode("utf-8", "surrogateescape")
+    """Mend a text that cannot be encoded, cut one that no peer would take: an error must arrive (R013)."""
+    if text is None:
+        return None
+    try:
+        encoded = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        encoded = text.encode("utf-8", "backslashreplace")
+        text = encoded.decode()
     if len(encoded) <= STRING_MAX:
         return text
-    keep = STRING_MAX - len(_ELLIPSIS.encode())
-    return encoded[:keep].decode("utf-8", "ignore") + _ELLIPSIS
+    return encoded[: STRING_MAX - len(_ELLIPSIS.encode())].decode("utf-8", "ignore") + _ELLIPSIS
 
 
 def encodeError(error: RemoteError) -> bytes:
@@ -231,14 +223,3 @@ def rpcError(text: str) -> RemoteError:
 
 DESCRIPTOR_COUNT = struct.Struct(">I")
 """The word between the header and the payload of a message with file descriptors."""
-
-
-def decodeDescriptorCount(data: bytes) -> int:
-    """How many file descriptors a message of type 4 or 5 announces.
-
-    @raise XDRError: the message ends before that word.
-    """
-    if len(data) < MESSAGE_MIN + DESCRIPTOR_COUNT.size:
-        raise XDRError("the message ends before its number of file descriptors")
-    count: int = DESCRIPTOR_COUNT.unpack_from(data, MESSAGE_MIN)[0]
-    return count
