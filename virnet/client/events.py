@@ -14,15 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.logger import Logger
 
 from virnet.client.client import NetClient
 from virnet.errors import ConnectionLost, ProtocolError
 from virnet.programs import REMOTE
 from virnet.programs.base import Procedure
+
+T = TypeVar("T")
 
 Callback = Callable[..., object]
 
@@ -93,7 +95,7 @@ class Subscription:
         self._registry = registry
         self._key = key
         self._callback = callback
-        self._active = True
+        self._active = False
 
     async def cancel(self) -> None:
         """End the subscription: the callback is not called from now on; return when the server knows.
@@ -146,17 +148,32 @@ class EventRegistry:
         if number is None:
             raise ValueError(f"the server is too old for {self.family.name} event {int(eventID)}")
         self._listen(int(eventID), number)
-        key = (int(eventID), _identity(target))
+        subscription = Subscription(self, (int(eventID), _identity(target)), callback)
         await self._lock.acquire()
+        adding = Deferred.fromCoroutine(self._add(subscription, target)).addBoth(self._unlock)
+        waiting: Deferred[None] = Deferred()
+        adding.addCallbacks(waiting.callback, waiting.errback)
         try:
-            registration = self._registrations.get(key)
-            if registration is None:
-                callbackID = await self._register(key[0], target)
-                registration = self._registrations[key] = _Registration(callbackID)
-            registration.callbacks.append(callback)
-        finally:
-            self._lock.release()
-        return Subscription(self, key, callback)
+            await waiting
+        except CancelledError:
+            # The server is at it already, and what it registers would never be cancelled.
+            adding.addCallback(lambda _: Deferred.fromCoroutine(subscription.cancel()))
+            adding.addErrback(lambda failure: self._log.failure("a subscription was not taken back", failure))
+            raise
+        return subscription
+
+    async def _add(self, subscription: Subscription, target: Any) -> None:
+        key = subscription._key
+        registration = self._registrations.get(key)
+        if registration is None:
+            callbackID = await self._register(key[0], target)
+            registration = self._registrations[key] = _Registration(callbackID)
+        registration.callbacks.append(subscription._callback)
+        subscription._active = True
+
+    def _unlock(self, result: T) -> T:
+        self._lock.release()
+        return result
 
     async def unsubscribe(self, key: tuple[int, Any], callback: Callback) -> None:
         """Take a subscriber away, and the registration with the last one."""
