@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_origin
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import Attribute, Interface, implementer
@@ -99,8 +99,8 @@ class ProgramTests(SynchronousTestCase):
 
     def test_parametersOfTheTypeMayBeLeftOut(self) -> None:
         """The interface of the events need not be said, also where the annotation is evaluated."""
-        self.assertEqual(Program[IGreeter].__origin__, Program)
-        self.assertEqual(Program[IGreeter, IGreeterEvents].__origin__, Program)
+        self.assertIs(get_origin(Program[IGreeter]), Program)
+        self.assertIs(get_origin(Program[IGreeter, IGreeterEvents]), Program)
 
     def test_numberTwice(self) -> None:
         again = (1, "stop")
@@ -204,8 +204,7 @@ class ProcedureTests(SynchronousTestCase):
         self.assertEqual(error.path, "ret")
 
     def test_codecsAreCompiledOnFirstUseThenDirect(self) -> None:
-        unset = [name for name in ("encodeArgs", "decodeArgs", "encodeRet", "decodeRet")]
-        for name in unset:
+        for name in ("encodeArgs", "decodeArgs", "encodeRet", "decodeRet"):
             self.assertRaises(AttributeError, object.__getattribute__, self.greet, name)
         self.assertIs(self.greet.encodeArgs, self.greet.encodeArgs)
         self.assertRaises(AttributeError, object.__getattribute__, self.greet, "encodeRet")
@@ -220,7 +219,9 @@ class ProcedureTests(SynchronousTestCase):
 
     def test_defaults(self) -> None:
         stop = self.stop
-        self.assertEqual((stop.args, stop.ret, stop.stream, stop.acl, stop.aclFilter), ((), None, None, (), ()))
+        self.assertEqual(
+            (stop.args, stop.ret, stop.stream, stop.acl, stop.aclFilter), ((), None, None, (), ())
+        )
         self.assertEqual((stop.sparse, stop.fds, stop.event), (False, None, False))
 
 
@@ -383,6 +384,7 @@ class FromIDLTests(SynchronousTestCase):
 
     def test_otherName(self) -> None:
         self.assertEqual(Program.fromIDL(self.TEXT, name="SALUT").name, "SALUT")
+        self.assertRaises(ValueError, Program.fromIDL, self.TEXT, name="no name")
 
     def test_include(self) -> None:
         files = {"common.x": "typedef string name<10>;"}

@@ -1,4 +1,7 @@
-"""Every fact about libvirt's programs against the generated tables: numbers, names, types, limits, annotations."""
+"""Every fact about libvirt's programs against the generated tables.
+
+Numbers, names, types, limits, priorities, streams and permissions.
+"""
 
 from __future__ import annotations
 
@@ -109,14 +112,18 @@ class TableTests(SynchronousTestCase):
                     case "typedef":
                         short = fact[1].removeprefix(f"{name}_")
                         variables = {variable.replace("_", "").lower(): variable for variable in vars(module)}
-                        variable = variables[short.replace("_", "").lower().removeprefix("virlockspaceprotocol")]
+                        variable = variables[
+                            short.replace("_", "").lower().removeprefix("virlockspaceprotocol")
+                        ]
                         self.assertEqual(rendered(vars(module)[variable]), fact[2], fact[1])
 
     def test_typesHaveNoOthers(self) -> None:
         """Nothing is in the tables that is no fact."""
         for name in (*PROGRAMS, "net"):
             module = import_module(f"virnet.programs._tables.{name}")
-            known = {fact[1] for fact in facts(name) + facts("remote") if fact[0] in ("struct", "union", "enum")}
+            known = {
+                fact[1] for fact in facts(name) + facts("remote") if fact[0] in ("struct", "union", "enum")
+            }
             found = {node.name for node in vars(module).values() if isinstance(node, (Struct, Union, Enum))}
             self.assertEqual(found - known, set())
 
@@ -200,7 +207,9 @@ class ConstantTests(SynchronousTestCase):
     def test_namesOfMembers(self) -> None:
         self.assertEqual(constants.DomainState.RUNNING, 1)
         self.assertEqual(constants.DomainEventID.LIFECYCLE, 0)
-        self.assertEqual(constants.DomainModificationImpact.LIVE | constants.DomainModificationImpact.CONFIG, 3)
+        self.assertEqual(
+            constants.DomainModificationImpact.LIVE | constants.DomainModificationImpact.CONFIG, 3
+        )
         self.assertEqual(constants.TypedParameterFlags.STRING_OKAY, 4)
         self.assertEqual(constants.StreamRecvFlagsValues.STOP_AT_HOLE, 1)
 

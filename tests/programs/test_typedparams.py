@@ -162,7 +162,8 @@ class TypeTests(SynchronousTestCase):
 
     def test_valuesThatDoNotFitTheirType(self) -> None:
         wrong: list[Any] = [
-            Int(2**31), UInt(-1), LLong(2**63), ULLong(-1), UInt(0.5), Boolean(2), String(5), Double("x"), Int("5"),  # type: ignore[arg-type]
+            Int(2**31), UInt(-1), LLong(2**63), ULLong(-1),
+            UInt(0.5), Boolean(2), String(5), Double("x"), Int("5"),  # type: ignore[arg-type]
         ]  # fmt: skip
         for typed in wrong:
             error = self.assertRaises(ValueError, TypedParams, {"f": typed})

@@ -585,11 +585,12 @@ def _commonPrefix(names: list[str]) -> str:
 
 
 def _annotations(text: str, position: int) -> Iterable[tuple[str, str]]:
-    """The annotations in the C{/**} comment directly before a place."""
-    before = text[:position].rstrip()
-    if not before.endswith("*/"):
+    """The annotations in the C{/**} comment directly before a name, or before the type that precedes it."""
+    end = text.rfind("*/", 0, position)
+    between = text[end + 2 : position].replace("_", "").replace("*", "")
+    if end < 0 or not all(word.isalnum() for word in between.split()):
         return
-    comment = before[before.rfind("/*") :]
+    comment = text[text.rfind("/*", 0, end) : end + 2]
     if not comment.startswith("/**"):
         return
     for line in comment[3:-2].split("\n"):
