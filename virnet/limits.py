@@ -63,3 +63,9 @@ SEND_BUFFER = 65536
 DESCRIPTORS_UNCLAIMED_MAX = 64
 """Received descriptors that may wait for a message to announce them: those of one message, and of the next
 while reading is held back."""
+
+STREAM_BUFFER = 2097152
+"""Bytes of a stream that wait at the client for a reader before the connection is not read any more."""
+
+FILE_CHUNK = 1048576
+"""Bytes of a file that are read or written in one turn of a thread."""

@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
 from twisted.internet.defer import Deferred
@@ -21,17 +22,29 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from virnet.client.program import provide
-from virnet.errors import ConnectionLost, RemoteProtocolError, XDRError
+from virnet.client.stream import ClientStream
+from virnet.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, XDRError
 from virnet.limits import MESSAGE_MIN
 from virnet.programs.base import Procedure, Program
 from virnet.transport.protocol import RPCProtocol
+from virnet.transport.writethrough import closeAll
 from virnet.wire.connection import ClientConnection
-from virnet.wire.events import CallFailed, EventReceived, ReplyReceived
+from virnet.wire.events import CallFailed, EventReceived, ReplyReceived, StreamReceived
 from virnet.wire.message import rpcError
+from virnet.wire.stream import ClientAction, StreamKey
 
 I = TypeVar("I")  # noqa: E741 - an interface, as zope names them
 
-_Token = tuple[Procedure, "Deferred[Any]"]
+
+class _Token:
+    """What a reply completes."""
+
+    __slots__ = ("deferred", "procedure", "stream")
+
+    def __init__(self, procedure: Procedure, deferred: Deferred[Any]) -> None:
+        self.procedure = procedure
+        self.deferred = deferred
+        self.stream: ClientStream | None = None
 
 
 class NetClient(RPCProtocol):
@@ -43,6 +56,7 @@ class NetClient(RPCProtocol):
         ReplyReceived: "_replyReceived",
         CallFailed: "_callFailed",
         EventReceived: "_eventReceived",
+        StreamReceived: "_streamReceived",
     }
 
     def __init__(self) -> None:
@@ -52,6 +66,8 @@ class NetClient(RPCProtocol):
         self._closing = False
         self._closed: list[Deferred[Exception]] = []
         self._providers: dict[Any, Any] = {}
+        self._streams: dict[StreamKey, ClientStream] = {}
+        self._holding: set[ClientStream] = set()
 
     @classmethod
     def overEndpoint(cls, endpoint: IStreamClientEndpoint) -> Deferred[NetClient]:
@@ -73,44 +89,104 @@ class NetClient(RPCProtocol):
 
     # Calls
 
-    def call(self, procedure: Procedure, args: tuple[Any, ...]) -> Deferred[Any]:
+    def call(self, procedure: Procedure, args: tuple[Any, ...], fds: Sequence[int] = ()) -> Deferred[Any]:
         """Call a procedure.
 
         @param args: its arguments, all of them, in order.
-        @return: fires with the result. Fails with L{RemoteError} when the server says so, with
-            L{ConnectionLost} or L{RemoteProtocolError} when the connection ends first.
+        @param fds: descriptors that go with the call; they stay the caller's.
+        @return: fires with the result; with the L{ClientStream} of a procedure that opens one, or C{(result,
+            stream)} where there is a result besides; with C{list} of new descriptors for one that returns
+            them. Fails with L{RemoteError} when the server says so, with L{ConnectionLost} or
+            L{RemoteProtocolError} when the connection ends first.
         @raise XDRError: an argument does not fit its type; nothing was sent.
-        @raise LocalProtocolError: the arguments do not fit into a message; nothing was sent.
+        @raise LocalProtocolError: the arguments do not fit into a message, or the connection does not carry
+            descriptors; nothing was sent.
         """
         payload = procedure.encodeArgs(args)
         if self._reason is not None:
             raise self._why()
         deferred: Deferred[Any] = Deferred()
         program = procedure.program
-        self.send(
-            self.connection.call(
-                program.number, program.version, procedure.number, payload, (procedure, deferred)
-            )
-        )
+        target = (program.number, program.version, procedure.number, payload)
+        if procedure.stream is not None:
+            token = _Token(procedure, deferred)
+            data, side = self.connection.callWithStream(*target, token)
+            sparse = procedure.sparse and bool(args[-1] & 1)
+            token.stream = self._streams[side.key] = ClientStream(self, side, sparse)
+            self.send(data)
+        elif fds:
+            if not self.connection.carriesDescriptors:
+                raise LocalProtocolError("Sending file descriptors is not supported on this socket")
+            data = self.connection.call(*target, _Token(procedure, deferred), len(fds))
+            self.send(data, [os.dup(fd) for fd in fds])
+        else:
+            self.send(self.connection.call(*target, _Token(procedure, deferred)))
         return deferred
 
     def _replyReceived(self, event: ReplyReceived) -> None:
-        procedure, deferred = event.token
-        if deferred.called:
-            return
+        token, data, offset, descriptors = event
+        fds = self.takeDescriptors(descriptors) if descriptors else []
+        procedure, deferred, stream = token.procedure, token.deferred, token.stream
         try:
-            result = procedure.decodeRet(event.data, event.offset)
+            result = procedure.decodeRet(data, offset)
         except XDRError as e:
+            closeAll(fds)
             error = rpcError("Unable to decode message payload")
             error.__cause__ = e
-            deferred.errback(error)
-        else:
+            self._end(token, error)
+            return
+        if stream is not None:
+            stream.opened()
+            if deferred.called:
+                # Nobody waits for the stream any more, but the server has it.
+                stream.abort().addErrback(lambda _: None)
+            result = stream if procedure.ret is None else (result, stream)
+        elif procedure.fds == "reply":
+            if deferred.called:
+                closeAll(fds)
+            result = fds if procedure.ret is None else (result, fds)
+        elif fds:
+            closeAll(fds)
+        if not deferred.called:
             deferred.callback(result)
 
     def _callFailed(self, event: CallFailed) -> None:
-        _, deferred = event.token
-        if not deferred.called:
-            deferred.errback(event.error)
+        token, error, descriptors = event
+        if descriptors:
+            closeAll(self.takeDescriptors(descriptors))
+        self._end(token, error)
+
+    def _end(self, token: _Token, error: Exception) -> None:
+        """A call failed, and with it the stream that it was to open."""
+        if token.stream is not None:
+            token.stream.failed(error)
+        if not token.deferred.called:
+            token.deferred.errback(error)
+
+    # Streams
+
+    def _streamReceived(self, event: StreamReceived) -> None:
+        _, side, action, data = event
+        self._streams[side.key].received(cast(ClientAction, action), data)
+
+    def streamClosed(self, key: StreamKey, stream: ClientStream) -> None:
+        """A stream is over: its packets are not known any more."""
+        self._streams.pop(key, None)
+        self.connection.streams.pop(key, None)
+        self.releaseReading(stream)
+
+    def holdReading(self, stream: ClientStream) -> None:
+        """A stream has more than anybody reads: read nothing more until it has less."""
+        if not self._holding:
+            self.sender.pauseProducing()
+        self._holding.add(stream)
+
+    def releaseReading(self, stream: ClientStream) -> None:
+        """A stream takes data again."""
+        if stream in self._holding:
+            self._holding.discard(stream)
+            if not self._holding and self._reason is None:
+                self.sender.resumeProducing()
 
     # Events
 
@@ -193,9 +269,10 @@ class NetClient(RPCProtocol):
         if self._reason is not None:
             return
         self._reason = reason
-        for _, deferred in self.connection.calls.clear():
-            if not deferred.called:
-                deferred.errback(self._why())
+        for token in self.connection.calls.clear():
+            self._end(token, self._why())
+        for stream in list(self._streams.values()):
+            stream.failed(self._why())
         waiting, self._closed = self._closed, []
         for each in waiting:
             each.callback(self._why())

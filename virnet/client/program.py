@@ -6,7 +6,7 @@ wrong argument an ordinary C{TypeError}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -17,7 +17,7 @@ from virnet.programs.base import Procedure, Program
 
 I = TypeVar("I")  # noqa: E741 - an interface, as zope names them
 
-Call = Callable[[Procedure, tuple[Any, ...]], "Deferred[Any]"]
+Call = Callable[..., "Deferred[Any]"]
 
 _classes: WeakKeyDictionary[Any, type] = WeakKeyDictionary()
 
@@ -26,14 +26,16 @@ class ClientProgram:
     """Base of the classes made here (C: C{virNetClientProgram})."""
 
     def __init__(self, call: Call) -> None:
-        """@param call: sends a call and returns the Deferred of its result."""
+        """@param call: takes a procedure, its arguments and the descriptors that go with it, where it has
+        any; sends the call and returns the Deferred of its result.
+        """
         self._call = call
 
 
 def provide(program: Program[I], call: Call) -> I:
     """Make an object that calls a program's procedures.
 
-    @param call: sends a call and returns the Deferred of its result.
+    @param call: see L{ClientProgram}.
     @return: a provider of the program's interface.
     """
     made = _classes.get(program)
@@ -56,6 +58,11 @@ def _method(procedure: Procedure) -> Callable[..., Deferred[Any]]:
             args = _bind(args, keywords)
         return self._call(procedure, args)
 
+    def methodWithDescriptors(
+        self: ClientProgram, *args: Any, fds: Sequence[int] = (), **keywords: Any
+    ) -> Deferred[Any]:
+        return self._call(procedure, _bind(args, keywords), fds)
+
     def _bind(args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
         if len(args) > arity:
             raise TypeError(f"{procedure.name}({', '.join(names)}) takes {arity} arguments, got {len(args)}")
@@ -73,7 +80,8 @@ def _method(procedure: Procedure) -> Callable[..., Deferred[Any]]:
             raise TypeError(f"{procedure.name}({', '.join(names)}): argument {name!r} {problem}")
         return tuple(bound)
 
-    method.__name__ = procedure.name
-    method.__qualname__ = f"{procedure.program.name}.{procedure.name}"
-    method.__doc__ = f"Call procedure {procedure.number} with ({', '.join(names)})."
-    return method
+    made: Callable[..., Deferred[Any]] = methodWithDescriptors if procedure.fds == "call" else method
+    made.__name__ = procedure.name
+    made.__qualname__ = f"{procedure.program.name}.{procedure.name}"
+    made.__doc__ = f"Call procedure {procedure.number} with ({', '.join(names)})."
+    return made

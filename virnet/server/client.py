@@ -299,7 +299,12 @@ class ServerClient(RPCProtocol):
 
     def _streamReceived(self, event: StreamReceived) -> None:
         header, side, action, data = event
-        self._streams[side.key].received(cast(ServerAction, action), header, data)
+        stream = self._streams.get(side.key)
+        if stream is None:
+            # It ended while this packet was already judged.
+            self.release()
+        else:
+            stream.received(cast(ServerAction, action), header, data)
 
     def streamClosed(self, key: StreamKey) -> None:
         """A stream is over: its packets are not known any more."""

@@ -98,6 +98,11 @@ class _Connection(ABC):
         """The transport can carry descriptors: from now on they are counted, not refused."""
         self._framer.descriptors = 0
 
+    @property
+    def carriesDescriptors(self) -> bool:
+        """Whether the transport can carry descriptors."""
+        return self._framer.descriptors is not None
+
     def descriptorReceived(self) -> None:
         """A descriptor has come, in front of the bytes it came with."""
         assert self._framer.descriptors is not None
