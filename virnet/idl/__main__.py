@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from virnet.errors import IDLError
 from virnet.idl.modules import PROGRAMS, oneModule, ownModules
+from virnet.idl.names import Rules
 from virnet.idl.parser import IncludeFile, parse
-from virnet.programs.overrides import OVERRIDES
 
 PACKAGE = Path(__file__).resolve().parent.parent
 TEXTS = PACKAGE / "programs" / "x"
+# Read as a file, like the texts: the package it is in cannot be imported before its generated modules exist.
+OVERRIDES = PACKAGE / "programs" / "overrides.py"
 
 DESCRIPTION = """\
 Make Python modules from the .x language (RFC 4506 and rpcgen's additions, with the annotations of
@@ -77,6 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _rules() -> Rules:
+    rules: Rules = runpy.run_path(str(OVERRIDES))["OVERRIDES"]
+    return rules
+
+
 def _forFiles(files: Sequence[str], directory: Path, name: str | None) -> dict[Path, str]:
     output: dict[Path, str] = {}
     for file in files:
@@ -85,7 +93,7 @@ def _forFiles(files: Sequence[str], directory: Path, name: str | None) -> dict[P
         target = directory / f"{path.stem}.py"
         if target in output:
             raise OSError(f"two files would be written to {target}")
-        output[target] = oneModule(specification, path.name, OVERRIDES, name)
+        output[target] = oneModule(specification, path.name, _rules(), name)
     return output
 
 
@@ -94,7 +102,7 @@ def _own() -> dict[Path, str]:
     for name in (*PROGRAMS, "constants", "errors"):
         path = TEXTS / f"{name}.x"
         specifications[name] = parse(_text(path), path.name, _beside(path))
-    return {PACKAGE / inside: text for inside, text in ownModules(specifications, OVERRIDES).items()}
+    return {PACKAGE / inside: text for inside, text in ownModules(specifications, _rules()).items()}
 
 
 def _text(path: Path) -> str:

@@ -409,9 +409,10 @@ class Emitter:
         lines += [""] if lines else []
         done: set[str] = set()
         for definition in self._kept:
-            lines.append(
-                f"{self._nodes[definition.name]} = {self._definitionNode(definition, done, imports)}"
-            )
+            node = self._definitionNode(definition, done, imports)
+            # What refers to itself has no type that could be inferred.
+            annotation = f": {self._schema('Node', imports)}" if "Ref(lambda" in node else ""
+            lines.append(f"{self._nodes[definition.name]}{annotation} = {node}")
             done.add(definition.name)
         many = len(self.programs) > 1
         for program in self.programs:
@@ -547,7 +548,7 @@ _BASIC_NODES = {
 
 _RESERVED = frozenset(
     "Any Array Deferred Enum FixedArray FixedOpaque HIGH IntEnum IntFlag Interface LOW Mapped".split()
-    + "NamedTuple Opaque Optional PROCEDURES Program Ref Row String Struct TYPE_CHECKING TypedParams".split()
+    + "NamedTuple Node Opaque Optional PROCEDURES Program Ref Row String Struct TYPE_CHECKING TypedParams".split()
     + ["Union", "annotations", "typedParams", *_BASIC_NODES.values()]
 )
 """What generated modules import or name themselves; nothing from a text is called so there."""

@@ -52,6 +52,7 @@ from virnet.idl.model import (
 )
 from virnet.idl.names import safe
 from virnet.idl.preprocess import Source, preprocess
+from virnet.idl.procedures import Procedures, annotationsBefore, commonPrefix, squeezed
 from virnet.idl.syntax import expressionTree, fileTree
 
 IncludeFile = Callable[[str], str | None]
@@ -410,11 +411,11 @@ class _Builder:
         number = self._programConstant(place, f"{name}_PROGRAM")
         version = self._programConstant(place, f"{name}_PROTOCOL_VERSION", f"{name}_PROGRAM_VERSION")
         structures = {
-            _squeezed(definition.name): definition
+            squeezed(definition.name): definition
             for definition in self._definitions.values()
             if isinstance(definition, Structure)
         }
-        procedures = _Procedures()
+        procedures = Procedures()
         for member in body.children:
             token = member.children[0]
             if not token.startswith(prefix):
@@ -423,7 +424,7 @@ class _Builder:
                 )
             wanted = token[len(prefix) :].lower()
             arguments, result, message = (
-                structures.get(_squeezed(typePrefix + wanted + part)) for part in ("args", "ret", "msg")
+                structures.get(squeezed(typePrefix + wanted + part)) for part in ("args", "ret", "msg")
             )
             event = message is not None and arguments is None and result is None
             given = message if event else arguments
@@ -450,8 +451,8 @@ class _Builder:
         for version in versions:
             versionName, *rows, versionExpression = version.children
             names = [row.children[1] for row in rows]
-            common = _commonPrefix([str(token) for token in names])
-            procedures = _Procedures()
+            common = commonPrefix([str(token) for token in names])
+            procedures = Procedures()
             for token, row in zip(names, rows, strict=True):
                 result, _, *arguments, value = row.children
                 wanted = token[len(common) :].lower()
@@ -510,7 +511,7 @@ class _Builder:
         priority, stream, sparse = "low", None, False
         acl: list[str] = []
         aclFilter: list[str] = []
-        for key, value in _annotations(self._source.text, token.start_pos or 0):
+        for key, value in annotationsBefore(self._source.text, token.start_pos or 0):
             match key:
                 case "priority":
                     if value not in ("low", "high"):
@@ -538,28 +539,6 @@ _CYCLE: Any = object()
 _PUNCTUATION = str.maketrans("", "", ":!|-.")
 
 
-class _Procedures:
-    """The procedures of one program; no number and no name twice."""
-
-    def __init__(self) -> None:
-        self._byNumber: dict[int, ProcedureDefinition] = {}
-        self._names: set[str] = set()
-
-    def add(self, procedure: ProcedureDefinition) -> None:
-        other = self._byNumber.get(procedure.number)
-        if other is not None:
-            raise procedure.place.error(
-                f"{procedure.wireName} has the number {other.number} of {other.wireName}, expected a new one"
-            )
-        if procedure.name in self._names:
-            raise procedure.place.error(f"{procedure.wireName} is there twice, expected a new name")
-        self._byNumber[procedure.number] = procedure
-        self._names.add(procedure.name)
-
-    def inOrder(self) -> tuple[ProcedureDefinition, ...]:
-        return tuple(self._byNumber[number] for number in sorted(self._byNumber))
-
-
 def _place(token: Any, source: Source) -> Place:
     return Place(source.filename, token.line or 0, token.column or 0)
 
@@ -567,34 +546,3 @@ def _place(token: Any, source: Source) -> Place:
 def _at(tree: Any, source: Source) -> Place:
     meta = tree.meta
     return Place(source.filename, getattr(meta, "line", 0), getattr(meta, "column", 0))
-
-
-def _squeezed(name: str) -> str:
-    return name.replace("_", "").lower()
-
-
-def _commonPrefix(names: list[str]) -> str:
-    """What all names begin with, up to its last underscore; nothing where a single name could not tell."""
-    first, last = min(names), max(names)
-    if first == last:
-        return first[: first.find("_") + 1]
-    common = 0
-    while common < min(len(first), len(last)) and first[common] == last[common]:
-        common += 1
-    return first[: first.rfind("_", 0, common) + 1]
-
-
-def _annotations(text: str, position: int) -> Iterable[tuple[str, str]]:
-    """The annotations in the C{/**} comment directly before a name, or before the type that precedes it."""
-    end = text.rfind("*/", 0, position)
-    between = text[end + 2 : position].replace("_", "").replace("*", "")
-    if end < 0 or not all(word.isalnum() for word in between.split()):
-        return
-    comment = text[text.rfind("/*", 0, end) : end + 2]
-    if not comment.startswith("/**"):
-        return
-    for line in comment[3:-2].split("\n"):
-        words = line.strip().lstrip("*").strip()
-        if words.startswith("@"):
-            key, _, value = words[1:].partition(":")
-            yield key.strip(), value.strip()

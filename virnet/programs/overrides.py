@@ -1,8 +1,8 @@
 """Facts about libvirt's programs that the C{.x} language cannot say. One line and one reason each.
 
 The generator and L{Program.fromIDL<virnet.programs.base.Program.fromIDL>} take them from here, by program
-number, so that a newer upstream file gets them too. This module imports nothing of virnet: it is read
-before the generated files exist.
+number, so that a newer upstream file gets them too. This module imports nothing of virnet: the
+generator reads it as a file before the generated modules exist.
 """
 
 from __future__ import annotations
