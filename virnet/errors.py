@@ -78,6 +78,10 @@ class ConnectionLost(VirnetError):
     """
 
 
+class KeepAliveTimeout(ConnectionLost):
+    """The peer was silent for too long: the connection was given up."""
+
+
 class NetworkValue(NamedTuple):
     """The C{net} member of an error: always absent from a living server, but decodable."""
 

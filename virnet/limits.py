@@ -69,3 +69,12 @@ STREAM_BUFFER = 2097152
 
 FILE_CHUNK = 1048576
 """Bytes of a file that are read or written in one turn of a thread."""
+
+KEEPALIVE_INTERVAL = 5
+"""Seconds of silence before a PING (C{keepalive_interval} of C{libvirtd.conf}; virsh's C{-k})."""
+
+KEEPALIVE_COUNT = 6
+"""PINGs that may stay unanswered by a server (virsh's C{-K})."""
+
+SERVER_KEEPALIVE_COUNT = 5
+"""PINGs that may stay unanswered by a client (C{keepalive_count} of C{libvirtd.conf})."""

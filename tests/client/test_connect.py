@@ -52,13 +52,14 @@ class Sequence(_Case):
             self.server.calls,
             [
                 (AUTH_LIST, ()),
+                (FEATURE, (10,)),
                 (OPEN, ("test:///default", 0)),
                 (FEATURE, (14,)),
                 (FEATURE, (15,)),
             ],
         )
-        self.assertEqual(self.server.serials, [0, 1, 2, 3])
-        self.assertEqual(connection.features, {14, 15})
+        self.assertEqual(self.server.serials, [0, 1, 2, 3, 4])
+        self.assertEqual(connection.features, {10, 14, 15})
 
     def test_nothing_is_sent_ahead_of_an_answer(self) -> None:
         for number in (AUTH_LIST, OPEN, FEATURE):
@@ -80,11 +81,11 @@ class Sequence(_Case):
         ):
             self.setUp()
             self.open(uri)
-            self.assertEqual(self.server.calls[1], (OPEN, (name, 0)))
+            self.assertEqual(self.server.calls[2], (OPEN, (name, 0)))
 
     def test_read_only_is_a_flag_of_open(self) -> None:
         self.open(readonly=True)
-        self.assertEqual(self.server.calls[1], (OPEN, ("test:///default", 1)))
+        self.assertEqual(self.server.calls[2], (OPEN, ("test:///default", 1)))
 
     def test_an_old_server_without_auth_list_needs_no_authentication(self) -> None:
         self.server.answers[AUTH_LIST] = raising(unknown(66))

@@ -16,14 +16,14 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from virnet.client.program import provide
 from virnet.client.stream import ClientStream
-from virnet.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, XDRError
+from virnet.errors import ConnectionLost, KeepAliveTimeout, LocalProtocolError, RemoteProtocolError, XDRError
 from virnet.limits import MESSAGE_MIN
 from virnet.programs.base import Procedure, Program
 from virnet.transport.protocol import RPCProtocol
@@ -59,7 +59,13 @@ class NetClient(RPCProtocol):
         StreamReceived: "_streamReceived",
     }
 
-    def __init__(self) -> None:
+    def __init__(self, clock: IReactorTime | None = None) -> None:
+        """@param clock: tells the time for keepalive; the reactor unless it is given."""
+        if clock is None:
+            from twisted.internet import reactor
+
+            clock = cast(IReactorTime, reactor)
+        self.clock = clock
         self.connection: ClientConnection[_Token] = ClientConnection()
         self._subscribers: dict[tuple[int, int, int], tuple[Procedure, list[Callable[..., object]]]] = {}
         self._reason: Failure | None = None
@@ -235,6 +241,10 @@ class NetClient(RPCProtocol):
             except Exception:
                 self.log.failure("a subscriber of {event} failed", event=procedure.name)
 
+    @property
+    def readingHeld(self) -> bool:
+        return bool(self._holding)
+
     # The end
 
     def close(self) -> Deferred[Exception]:
@@ -285,6 +295,8 @@ class NetClient(RPCProtocol):
             return RemoteProtocolError(f"{self.peer} broke the protocol: {error}")
         if self._closing:
             return ConnectionLost(f"the connection to {self.peer} was closed by this client")
+        if isinstance(error, KeepAliveTimeout):
+            return KeepAliveTimeout(f"{self.peer}: {error}")
         if isinstance(error, ConnectionDone):
             return ConnectionLost(f"the connection to {self.peer} was closed by the server")
         return ConnectionLost(f"the connection to {self.peer} was lost: {error}")
@@ -296,8 +308,12 @@ class NetClientFactory(Factory):
     noisy = False
     protocol = NetClient
 
+    def __init__(self, clock: IReactorTime | None = None) -> None:
+        """@param clock: tells the time for keepalive; the reactor unless it is given."""
+        self.clock = clock
+
     def buildProtocol(self, addr: IAddress | None) -> NetClient:
         """Make the protocol for a connection."""
-        client = NetClient()
+        client = NetClient(self.clock)
         client.factory = self
         return client

@@ -1,8 +1,9 @@
 """Opening a libvirt URI: the calls that libvirt's own client makes before an application's first.
 
 1. AUTH_LIST; an old server that does not know it has no authentication. The first entry counts.
-2. CONNECT_OPEN with the name of the URI.
-3. CONNECT_SUPPORTS_FEATURE for event callbacks (14) and close callbacks (15). An error means no.
+2. CONNECT_SUPPORTS_FEATURE for keepalive (10), when keepalive is wanted. The server then starts its own.
+3. CONNECT_OPEN with the name of the URI.
+4. CONNECT_SUPPORTS_FEATURE for event callbacks (14) and close callbacks (15). An error means no.
 
 All strictly one after the other. Closing sends CONNECT_CLOSE and waits for the server to hang up.
 """
@@ -17,6 +18,7 @@ from virnet.client.client import NetClient, NetClientFactory
 from virnet.client.events import EventRegistries, EventRegistry
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost, ProtocolError, RemoteError
+from virnet.limits import KEEPALIVE_COUNT, KEEPALIVE_INTERVAL
 from virnet.programs import REMOTE
 from virnet.programs.base import Program
 from virnet.transport.endpoints import endpointFor
@@ -27,6 +29,7 @@ I = TypeVar("I")  # noqa: E741 - an interface, as zope names them
 READ_ONLY = 1
 """C: C{VIR_CONNECT_RO}."""
 
+FEATURE_KEEPALIVE = 10
 FEATURE_EVENT_CALLBACK = 14
 FEATURE_CLOSE_CALLBACK = 15
 
@@ -85,13 +88,21 @@ class Connection:
         await self.close()
 
 
-async def connect(reactor: Any, uri: str, *, readonly: bool = False) -> Connection:
+async def connect(
+    reactor: Any,
+    uri: str,
+    *,
+    readonly: bool = False,
+    keepalive: tuple[float, int] | None = (KEEPALIVE_INTERVAL, KEEPALIVE_COUNT),
+) -> Connection:
     """Open a connection to a libvirt server.
 
     @param reactor: the reactor, as Twisted's endpoints want it.
     @param uri: a libvirt URI, like C{test+unix:///default?socket=/run/virnet/virnet-sock} or
         C{qemu+tcp://host/system}.
     @param readonly: ask for a connection that refuses changes.
+    @param keepalive: seconds of silence before the server is asked whether it lives, and how many such
+        questions may stay unanswered; C{None}: never ask. Without effect on a server that does not know it.
     @return: the open connection; close it with C{await connection.close()} or C{async with}.
     @raise URIError: the URI cannot be used.
     @raise ConnectionLost: the server cannot be reached.
@@ -100,17 +111,19 @@ async def connect(reactor: Any, uri: str, *, readonly: bool = False) -> Connecti
     parsed = parseURI(uri)
     endpoint = endpointFor(reactor, parsed, readonly)
     try:
-        client = cast(NetClient, await endpoint.connect(NetClientFactory()))
+        client = cast(NetClient, await endpoint.connect(NetClientFactory(reactor)))
     except Exception as e:
         raise ConnectionLost(f"{uri}: cannot connect: {e}") from e
     try:
-        return await _open(client, parsed, readonly)
+        return await _open(client, parsed, readonly, keepalive)
     except BaseException:
         client.abandon()
         raise
 
 
-async def _open(client: NetClient, uri: ConnectionURI, readonly: bool) -> Connection:
+async def _open(
+    client: NetClient, uri: ConnectionURI, readonly: bool, keepalive: tuple[float, int] | None
+) -> Connection:
     remote = client.program(REMOTE)
     try:
         types = await remote.authList()
@@ -122,12 +135,20 @@ async def _open(client: NetClient, uri: ConnectionURI, readonly: bool) -> Connec
         raise RemoteError.of(
             ErrorNumber.AUTH_FAILED, f"unsupported authentication type {types[0]}", ErrorDomain.REMOTE
         )
-    await remote.connectOpen(uri.name, READ_ONLY if readonly else 0)
     features = set()
+    if keepalive is not None and await _supports(client, FEATURE_KEEPALIVE):
+        features.add(FEATURE_KEEPALIVE)
+        client.startKeepAlive(*keepalive)
+    await remote.connectOpen(uri.name, READ_ONLY if readonly else 0)
     for feature in (FEATURE_EVENT_CALLBACK, FEATURE_CLOSE_CALLBACK):
-        try:
-            if await remote.connectSupportsFeature(feature):
-                features.add(feature)
-        except RemoteError:
-            pass
+        if await _supports(client, feature):
+            features.add(feature)
     return Connection(client, uri, frozenset(features))
+
+
+async def _supports(client: NetClient, feature: int) -> bool:
+    """Ask for a feature; a server that refuses to answer does not have it."""
+    try:
+        return bool(await client.program(REMOTE).connectSupportsFeature(feature))
+    except RemoteError:
+        return False

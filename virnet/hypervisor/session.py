@@ -187,6 +187,9 @@ class RemoteSession:
         """
         if self._providers is None and feature != KEEPALIVE:
             raise _internal("hypervisor connection not open")
+        if feature == KEEPALIVE:
+            # Only who asks is known to understand PINGs.
+            self.client.useKeepAlive()
         if feature in _DAEMON_FEATURES:
             return 1
         for provider in self._providers or ():

@@ -54,6 +54,9 @@ class IServerClient(Interface):
         @return: a provider of C{program.eventInterface}: each of its methods sends one event.
         """
 
+    def useKeepAlive() -> None:
+        """The client understands keepalive: send it PINGs as the server's settings say."""
+
     def closeAfterReply() -> None:
         """Read nothing more; close when the reply to the running call was sent."""
 
@@ -103,6 +106,7 @@ class ServerClient(RPCProtocol):
         @param readonly: the service admits no changes.
         """
         self.server = server
+        self.clock = server.reactor
         self.id = id
         self.readonly = readonly
         self.connectedAt = 0.0
@@ -336,6 +340,16 @@ class ServerClient(RPCProtocol):
                 procedure.encodeArgs(values),
             )
         )
+
+    # Keepalive
+
+    def useKeepAlive(self) -> None:
+        """The client understands keepalive: send it PINGs as the server's settings say."""
+        self.startKeepAlive(self.server.keepaliveInterval, self.server.keepaliveCount)
+
+    @property
+    def readingHeld(self) -> bool:
+        return self._paused
 
     # Closing
 

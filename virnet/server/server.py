@@ -14,7 +14,14 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from virnet.limits import MAX_CLIENT_REQUESTS, MAX_WORKERS, MIN_WORKERS, STOP_GRACE
+from virnet.limits import (
+    KEEPALIVE_INTERVAL,
+    MAX_CLIENT_REQUESTS,
+    MAX_WORKERS,
+    MIN_WORKERS,
+    SERVER_KEEPALIVE_COUNT,
+    STOP_GRACE,
+)
 from virnet.programs.base import Procedure, Program
 from virnet.server.client import ServerClient
 from virnet.server.program import ServerProgram
@@ -37,11 +44,16 @@ class NetServer(MultiService):
         minWorkers: int = MIN_WORKERS,
         maxWorkers: int = MAX_WORKERS,
         maxClientRequests: int = MAX_CLIENT_REQUESTS,
+        keepaliveInterval: float = KEEPALIVE_INTERVAL,
+        keepaliveCount: int = SERVER_KEEPALIVE_COUNT,
     ) -> None:
         """@param programs: what is served to every client.
         @param minWorkers: threads for blocking methods that are kept.
         @param maxWorkers: threads for blocking methods at the most.
         @param maxClientRequests: calls and stream packets of one client in progress, at least 1.
+        @param keepaliveInterval: seconds of silence before a client that knows keepalive is sent a PING; 0
+            or less: none is ever sent.
+        @param keepaliveCount: PINGs that a client may leave unanswered.
         @raise ValueError: two programs have the same number and version, or the numbers of workers
             make no sense.
         """
@@ -54,6 +66,8 @@ class NetServer(MultiService):
             raise ValueError("'max_client_requests' must be greater than 0")
         self.reactor = reactor
         self.maxClientRequests = maxClientRequests
+        self.keepaliveInterval = keepaliveInterval
+        self.keepaliveCount = keepaliveCount
         self.threads = ThreadPool(minWorkers, maxWorkers, "virnet")
         self.clients: dict[int, ServerClient] = {}
         self.procedures: dict[tuple[int, int], dict[int, Procedure]] = {}

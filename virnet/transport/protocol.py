@@ -12,28 +12,30 @@ import struct
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from twisted.internet.interfaces import IAddress, IFileDescriptorReceiver
+from twisted.internet.interfaces import IAddress, IDelayedCall, IFileDescriptorReceiver, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from virnet.errors import RemoteProtocolError
+from virnet.errors import KeepAliveTimeout, RemoteProtocolError, VirnetError
 from virnet.limits import DESCRIPTORS_UNCLAIMED_MAX
 from virnet.transport.sender import BufferedSender
 from virnet.transport.writethrough import WriteThrough, closeAll, senderFor
 from virnet.wire.connection import ClientConnection, ServerConnection
 from virnet.wire.events import Dropped, Event, Fault, Send
+from virnet.wire.keepalive import PING_MESSAGE, KeepAlive, Verdict
 
 
 @implementer(IFileDescriptorReceiver)
 class RPCProtocol(Protocol):
     """What a client's and a server's connection share.
 
-    A subclass sets C{connection} before any data arrives and adds its methods to C{eventMethods}.
+    A subclass sets C{connection} and C{clock} before any data arrives, and adds to C{eventMethods}.
 
     @ivar connection: the sans-IO end that judges what is received.
     @ivar peer: the other side in words, for logs and errors.
+    @ivar clock: tells the time and calls later.
     @ivar ending: what comes is not looked at any more.
     """
 
@@ -45,6 +47,9 @@ class RPCProtocol(Protocol):
     connection: ClientConnection[Any] | ServerConnection
     peer: str = "nobody yet"
     ending = False
+    clock: IReactorTime
+    _keepalive: KeepAlive | None = None
+    _keepaliveTimer: IDelayedCall | None = None
     sender: WriteThrough | BufferedSender
     send: Callable[..., None]
     """C{(data, fds=(), sent=None)}: the sender's method, bound once."""
@@ -84,6 +89,8 @@ class RPCProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes have come: judge them and do what follows."""
+        if self._keepalive is not None:
+            self._keepalive.received(self.clock.seconds())
         self.dispatch(self.connection.receive(data))
 
     def dispatch(self, events: list[Event]) -> None:
@@ -97,6 +104,8 @@ class RPCProtocol(Protocol):
             events = self.connection.resume()
 
     def _answer(self, event: Send) -> None:
+        if event.descriptors:
+            closeAll(self.takeDescriptors(event.descriptors))
         self.send(event.data)
 
     def _dropped(self, event: Dropped) -> None:
@@ -111,14 +120,60 @@ class RPCProtocol(Protocol):
         self.log.error("{peer}: {error}; closing the connection", peer=self.peer, error=event.error)
         self.abort(event.error)
 
-    def abort(self, error: RemoteProtocolError) -> None:
+    def abort(self, error: VirnetError) -> None:
         """End the connection now, dropping what is not sent yet.
 
         @param error: why; what is pending fails with it.
         """
         self.stopReading()
+        self.stopKeepAlive()
         self.ended(Failure(error))
         self.sender.abortConnection()
+
+    # Keepalive
+
+    def startKeepAlive(self, interval: float, count: int) -> None:
+        """Send PINGs, and give a silent peer up; the peer must understand them. A second start does nothing.
+
+        @param interval: seconds of silence before a PING; 0 or less: never send any.
+        @param count: PINGs that may stay unanswered.
+        """
+        if self._keepalive is None and interval > 0 and not self.ending:
+            self._keepalive = KeepAlive(interval, count, self.clock.seconds())
+            self._keepaliveTimer = self.clock.callLater(interval, self._checkKeepAlive)
+
+    def stopKeepAlive(self) -> None:
+        """Send no PINGs any more; PINGs of the peer are still answered."""
+        timer, self._keepaliveTimer = self._keepaliveTimer, None
+        if timer is not None:
+            timer.cancel()
+        self._keepalive = None
+
+    def _checkKeepAlive(self) -> None:
+        keepalive = self._keepalive
+        assert keepalive is not None
+        self._keepaliveTimer = None
+        now = self.clock.seconds()
+        if self.readingHeld:
+            # What the peer says is not looked at: its silence is ours.
+            keepalive.received(now)
+        verdict = keepalive.check(now)
+        if verdict is Verdict.DEAD:
+            self._keepaliveDied()
+            return
+        if verdict is Verdict.PING:
+            self.send(PING_MESSAGE)
+        if self._keepalive is not None:
+            self._keepaliveTimer = self.clock.callLater(keepalive.deadline - now, self._checkKeepAlive)
+
+    @property
+    def readingHeld(self) -> bool:
+        """Whether nothing is read at the moment because of our own side."""
+        return False
+
+    def _keepaliveDied(self) -> None:
+        self.log.warn("{peer}: connection closed due to keepalive timeout", peer=self.peer)
+        self.abort(KeepAliveTimeout("connection closed due to keepalive timeout"))
 
     def stopReading(self) -> None:
         """Look at nothing more of what comes, or has come."""
@@ -128,6 +183,7 @@ class RPCProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone: Twisted calls this once."""
         self.stopReading()
+        self.stopKeepAlive()
         self.sender.discard()
         closeAll(self.takeDescriptors(len(self._descriptors)))
         self.ended(reason)

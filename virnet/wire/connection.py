@@ -113,6 +113,8 @@ class _Connection(ABC):
 
         @param data: any piece of the byte stream, of any size.
         """
+        if self.closed:
+            return []
         self._messages.extend(self._framer.feed(data))
         return self.resume()
 
@@ -213,14 +215,15 @@ class ServerConnection(_Connection):
             return Dropped(header, f"Unexpected message type {type}" if known else "no such program")
         procedures = self._programs.get((program, version))
         if procedures is None:
-            return self._refuse(header, f"Cannot find program {_signed(program)} version {_signed(version)}")
+            wanted = f"program {_signed(program)} version {_signed(version)}"
+            return self._refuse(header, data, f"Cannot find {wanted}")
         if status != OK:
-            return self._refuse(header, f"Unexpected message status {status}")
+            return self._refuse(header, data, f"Unexpected message status {status}")
         procedure = procedures.get(number)
         if procedure is None:
-            return self._refuse(header, f"unknown procedure: {number}")
+            return self._refuse(header, data, f"unknown procedure: {number}")
         if not self.authenticated and (program, number) not in ALLOWED_UNAUTHENTICATED:
-            return self._refuse(header, "authentication required")
+            return self._refuse(header, data, "authentication required")
         self.inProgress += 1
         return CallReceived(header, procedure, data, *_payload(header, data))
 
@@ -238,8 +241,8 @@ class ServerConnection(_Connection):
         self.inProgress += 1
         return StreamReceived(header, stream, action, data)
 
-    def _refuse(self, header: MessageHeader, text: str) -> Event:
-        return Send(self.replyError(header, rpcError(text)))
+    def _refuse(self, header: MessageHeader, data: bytes, text: str) -> Event:
+        return Send(self.replyError(header, rpcError(text)), _payload(header, data)[1])
 
     def reply(self, header: MessageHeader, payload: bytes) -> bytes:
         """Make the successful reply to a call.

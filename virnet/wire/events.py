@@ -14,9 +14,13 @@ from virnet.wire.stream import ClientAction, ClientSide, ServerAction, ServerSid
 
 
 class Send(NamedTuple):
-    """Bytes to send now."""
+    """Bytes to send now.
+
+    @ivar descriptors: how many descriptors came with what is answered; nobody wants them.
+    """
 
     data: bytes
+    descriptors: int = 0
 
 
 class CallReceived(NamedTuple):

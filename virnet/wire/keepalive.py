@@ -1,9 +1,18 @@
-"""The keepalive program: PING is answered by PONG, always, by both sides, whatever was negotiated.
+"""Keepalive: PING is answered by PONG, and who sends PINGs gives a silent peer up.
 
-Both are events without payload and with serial 0. Anything else of the program is ignored.
+- Both are events of a program of its own, without payload and with serial 0. Every PING is answered, by both
+  sides, at any time, whatever was negotiated; anything else of the program is ignored.
+- Only who knows that the peer understands it sends PINGs: a client after feature 10 was answered with 1, a
+  server after it was asked.
+- Whatever is received is a sign of life, also of a connection that carries one large message.
+- After C{interval} seconds without one a PING goes out; when C{count} of them are unanswered, the next
+  interval is the end. So a peer is given up C{interval * (count + 1)} seconds after its last sign of life;
+  with a C{count} of 0 after one interval and without any PING (C: C{virKeepAlive}).
 """
 
 from __future__ import annotations
+
+from enum import Enum
 
 from virnet.wire.message import MESSAGE, OK, encodeMessage
 
@@ -14,3 +23,53 @@ PONG = 2
 
 PING_MESSAGE = encodeMessage(PROGRAM, VERSION, PING, MESSAGE, 0, OK)
 PONG_MESSAGE = encodeMessage(PROGRAM, VERSION, PONG, MESSAGE, 0, OK)
+
+
+class Verdict(Enum):
+    """What is to be done when the clock is looked at."""
+
+    WAIT = "wait"
+    PING = "ping"
+    DEAD = "dead"
+
+
+class KeepAlive:
+    """The clock work of the side that sends PINGs.
+
+    @ivar deadline: when to look again, in the seconds that were given.
+    """
+
+    __slots__ = ("_count", "_interval", "_since", "_unanswered")
+
+    def __init__(self, interval: float, count: int, now: float) -> None:
+        """@param interval: seconds, more than 0.
+        @param count: PINGs that may stay unanswered, at least 0.
+        @param now: seconds of any monotonic clock.
+        """
+        self._interval = interval
+        self._count = count
+        self._since = now
+        self._unanswered = 0
+
+    @property
+    def deadline(self) -> float:
+        """When to look at the clock again."""
+        return self._since + self._interval
+
+    def received(self, now: float) -> None:
+        """The peer lives."""
+        self._since = now
+        self._unanswered = 0
+
+    def check(self, now: float) -> Verdict:
+        """Look at the clock.
+
+        @return: C{PING}: one is to be sent now, and was counted; C{DEAD}: give the peer up.
+        """
+        if now < self.deadline:
+            return Verdict.WAIT
+        if self._unanswered >= self._count:
+            return Verdict.DEAD
+        self._unanswered += 1
+        self._since = now
+        return Verdict.PING
