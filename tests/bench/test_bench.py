@@ -1,0 +1,92 @@
+"""
+The bench runs: every case once, for a moment, so that it cannot rot. How fast anything is, is not judged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.bench.codecs import shapes
+from tests.bench.processes import ROOT
+
+TIMEOUT_SECONDS = 110
+
+
+def _endGroup(leader: subprocess.Popen[str]) -> bool:
+    """
+    End a process and all that it started.
+
+    @return: whether there was any but the leader itself.
+    """
+    ended = leader.poll() is not None
+    try:
+        os.killpg(leader.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    leader.wait()
+    return ended
+
+
+class BenchTests(SynchronousTestCase):
+    """
+    C{python -m tests.bench --quick}.
+    """
+
+    def test_everyCaseRunsAndNothingIsLeftBehind(self) -> None:
+        """
+        Every case has a row for each of its peers; what is not installed is named, and missing nothing in CI.
+        """
+        bench = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench", "--quick", "--json"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A process group of its own: what it leaves behind is still in it.
+            start_new_session=True,
+        )
+        try:
+            output, errors = bench.communicate(timeout=TIMEOUT_SECONDS)
+        finally:
+            left = _endGroup(bench)
+        self.assertEqual(bench.returncode, 0, errors)
+        self.assertFalse(left, "processes left behind")
+        result = json.loads(output)
+        for row in result["rows"]:
+            self.assertGreater(row["ourRate"], 0, row)
+            self.assertGreater(row["peerRate"], 0, row)
+            self.assertEqual(len(row["ratios"]), 1, row)
+        self.assertEqual({"AMP", "PB", "xdrlib3"} - {row["peer"] for row in result["rows"]}, set())
+        if os.environ.get("CI") == "true":
+            self.assertEqual(result["skipped"], {})
+        elif result["skipped"]:
+            self.skipTest(f"the cases with peers that are here passed, but {result['skipped']}")
+
+
+class ShapeTests(SynchronousTestCase):
+    """
+    Both sides of a codec case do the same work.
+    """
+
+    def test_bothSidesEncodeTheSameBytes(self) -> None:
+        """
+        Our encoder and the peer's make the same bytes of the same value.
+        """
+        for shape in shapes():
+            self.assertEqual(shape.encode(shape.value), shape.peerEncode(shape.peerValue), shape.name)
+
+    def test_bothSidesDecodeWhatTheyEncoded(self) -> None:
+        """
+        What either side decodes, it encodes to the same bytes again.
+        """
+        for shape in shapes():
+            data = shape.peerEncode(shape.peerValue)
+            decoded = shape.decode(data)
+            self.assertEqual(shape.encode(decoded), data, shape.name)
+            self.assertEqual(shape.peerDecode(data), shape.peerValue, shape.name)
