@@ -1,8 +1,8 @@
 """Where virnet's server listens, and its client looks, when neither is told.
 
-Root: C{/run/virnet/virnet-sock}. Everybody else: C{virnet/virnet-sock} below C{$XDG_RUNTIME_DIR}, and no default
-where that is not set. Root's own C{XDG_RUNTIME_DIR} does not count: C{sudo} may keep another user's, and what is
-in it goes when root logs out.
+Root: C{/run/virnet/virnet-sock}. Everybody else: C{virnet/virnet-sock} below C{$XDG_RUNTIME_DIR}, and no
+default where that is not set. Root's own C{XDG_RUNTIME_DIR} does not count: C{sudo} may keep another user's,
+and what is in it goes when root logs out.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The C{virnet} command: libvirt from a shell, on virnet's client."""

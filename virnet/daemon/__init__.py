@@ -1,0 +1,1 @@
+"""virnet's daemon: what C{twistd virnet} runs."""

@@ -1,0 +1,126 @@
+"""The daemon as a Twisted service.
+
+- It listens everywhere or not at all: where one listener fails, the sockets made before are taken away again.
+- It binds in C{privilegedStartService}, before C{twistd} gives privileges up, with a umask that leaves a UNIX
+  socket to its owner until it has the mode it was given.
+- It says where it listens once the reactor runs, with the command that connects there.
+- What prevents the start is L{CannotStart}: one line on standard error, exit status 1, no traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from virnet.daemon.listening import Listener, ListenError, clear, locked, makeDirectory, virshCommand
+from virnet.limits import MAX_WORKERS, MIN_WORKERS
+from virnet.server import NetServer, ServerProgram, ServerService
+
+UMASK = 0o077
+
+
+class CannotStart(SystemExit, Exception):
+    """Ends the process with a line on standard error.
+
+    C{twistd} expects an L{Exception} here: it removes its pid file and tells the process that daemonized it.
+    The interpreter takes a L{SystemExit} without a traceback. It would print the text to C{sys.stderr}, but
+    by now that is Twisted's log; so the text is printed here and the interpreter gets the status alone.
+    """
+
+    def __init__(self, text: str, status: int = 1) -> None:
+        super().__init__(text)
+        self.code = status
+        if sys.__stderr__ is not None:
+            print(f"virnet: {text}", file=sys.__stderr__, flush=True)
+
+
+class Daemon(NetServer):
+    """A server that listens as the user said."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        programs: Iterable[ServerProgram],
+        listeners: Iterable[Listener],
+        minWorkers: int = MIN_WORKERS,
+        maxWorkers: int = MAX_WORKERS,
+    ) -> None:
+        """@raise ValueError: the numbers of workers make no sense."""
+        super().__init__(reactor, programs, minWorkers=minWorkers, maxWorkers=maxWorkers)
+        self._listeners = [
+            (each, ServerService(self, each.endpoint, readonly=each.readonly)) for each in listeners
+        ]
+        self._bound = False
+
+    def privilegedStartService(self) -> None:
+        """Bind everything.
+
+        @raise CannotStart: something cannot be bound; nothing stays bound.
+        """
+        if self._bound:
+            return
+        self._bound = True
+        made: list[str] = []
+        umask = os.umask(UMASK)
+        try:
+            for listener, service in self._listeners:
+                _bind(listener, service)
+                if listener.path is not None:
+                    made.append(listener.path)
+        except ListenError as e:
+            for path in made:
+                os.unlink(path)
+            self.log.error("{error}", error=e)
+            raise CannotStart(str(e)) from e
+        finally:
+            os.umask(umask)
+
+    def startService(self) -> None:
+        """Start to serve.
+
+        @raise CannotStart: something cannot be bound.
+        """
+        # `twist` does not call privilegedStartService; and threads that run already would hold up the exit.
+        self.privilegedStartService()
+        super().startService()
+        for listener, service in self._listeners:
+            service.whenListening().addCallbacks(
+                self._announce, self._failed, callbackArgs=(listener,), errbackArgs=(listener,)
+            )
+
+    def _announce(self, port: IListeningPort, listener: Listener) -> None:
+        address = port.getHost()
+        command = virshCommand(listener, address)
+        if command is None:
+            self.log.info("listening on {address}", address=address)
+        else:
+            self.log.info("listening, connect with: {command}", command=command)
+
+    def _failed(self, failure: Failure, listener: Listener) -> None:
+        self.log.failure("cannot listen on {where}", failure, where=listener.text)
+        self.reactor.stop()
+
+
+def _bind(listener: Listener, service: ServerService) -> None:
+    if listener.directory is not None:
+        makeDirectory(listener.directory)
+    try:
+        with nullcontext() if listener.directory is None else locked(listener.directory):
+            if listener.path is not None:
+                clear(listener.path)
+            service.privilegedStartService()
+    except CannotListenError as e:
+        why = e.socketError.strerror if isinstance(e.socketError, OSError) else str(e.socketError)
+        raise ListenError(f"cannot listen on {listener.path or listener.text}: {why}") from e
+    except (OSError, ValueError, OverflowError) as e:
+        raise ListenError(f"cannot listen on {listener.path or listener.text}: {e}") from e

@@ -1,0 +1,139 @@
+"""C{twistd virnet}: its options, and the service that they describe.
+
+- What was typed wrongly ends the process with one line on standard error and status 2.
+- SIGTERM and SIGINT stop the service and end the process with status 0, as libvirtd does. Twisted would let
+  the process die of the signal, after the same clean stop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from virnet._version import __version__
+from virnet.daemon.listening import ListenError, default, fromString
+from virnet.daemon.service import CannotStart, Daemon
+from virnet.hypervisor.memory import MemoryHypervisor
+from virnet.hypervisor.session import sessionsOf
+from virnet.limits import MAX_WORKERS, MIN_WORKERS
+from virnet.programs import LXC, QEMU, REMOTE
+from virnet.server import ServerProgram
+from virnet.transport.defaults import defaultSocketPath
+
+USAGE = 2
+
+
+LONG_DESCRIPTION = """\
+A libvirt daemon: virsh and every other libvirt client manage the in-memory hypervisor it holds, with the one
+domain 'test' that libvirt's own test:///default has. For each socket it prints the virsh command that connects
+there. ENDPOINT is any Twisted server endpoint: unix:/run/x (mode 0600, or say unix:/run/x:mode=660), tcp:16509,
+tcp:0:interface=127.0.0.1 (any free port), systemd:domain=UNIX:index=0. There is no authentication yet: who can
+connect can manage. Without an endpoint it listens on {path}, in a directory of mode 0700. SIGTERM and SIGINT
+remove the sockets and end it with status 0.
+"""
+
+
+def _threads(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f"{text!r} is not a number of threads")
+    return int(text)
+
+
+class Options(usage.Options):
+    """What can be typed behind C{twistd virnet}."""
+
+    synopsis = "[options]"
+
+    optParameters = [
+        ["min-workers", None, MIN_WORKERS, "Threads for blocking implementations, always there.", _threads],
+        ["max-workers", None, MAX_WORKERS, "Threads for blocking implementations, at the most.", _threads],
+    ]
+
+    compData = usage.Completions(multiUse={"listen", "listen-readonly"})
+
+    @property
+    def longdesc(self) -> str:
+        path = defaultSocketPath(os.environ) or "$XDG_RUNTIME_DIR/virnet/virnet-sock"
+        return LONG_DESCRIPTION.format(path=path)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self["listen-readonly"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Listen on this endpoint. May be given several times."""
+        self["listen"].append(endpoint)
+
+    def opt_listen_readonly(self, endpoint: str) -> None:
+        """Listen on this endpoint too, and refuse its clients every change. May be given several times."""
+        self["listen-readonly"].append(endpoint)
+
+    def opt_version(self) -> None:
+        """Print virnet's version and exit."""
+        print(f"virnet {__version__}")
+        sys.exit(0)
+
+    def parseArgs(self, *words: str) -> None:
+        """@raise UsageError: there are words that are no options."""
+        if words:
+            raise usage.UsageError(f"unexpected argument {words[0]!r}")
+
+    def postOptions(self) -> None:
+        """@raise UsageError: the numbers of workers make no sense."""
+        least, most = self["min-workers"], self["max-workers"]
+        if most < 1:
+            raise usage.UsageError("--max-workers takes 1 or more")
+        if least > most:
+            raise usage.UsageError(f"--min-workers {least} is more than --max-workers {most}")
+
+    def parseOptions(self, options: Any = None) -> None:
+        """@raise CannotStart: they make no sense."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as e:
+            raise CannotStart(f"{e}; see 'twistd virnet --help'", USAGE) from e
+
+
+def makeService(options: Options) -> IService:
+    """Make the daemon.
+
+    @raise CannotStart: an endpoint makes no sense.
+    """
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    try:
+        listeners = [fromString(reactor, each) for each in options["listen"]]
+        listeners += [fromString(reactor, each, readonly=True) for each in options["listen-readonly"]]
+        if not listeners:
+            listeners = [default(reactor, os.environ)]
+    except ListenError as e:
+        raise CannotStart(str(e)) from e
+    programs = [
+        ServerProgram(REMOTE, sessionsOf(MemoryHypervisor())),
+        # A client of either is told that the hypervisor has no such thing, not that there is no such program.
+        ServerProgram(QEMU, lambda client: ()),
+        ServerProgram(LXC, lambda client: ()),
+    ]
+    reactor.callWhenRunning(_endOnSignals, reactor)
+    return Daemon(reactor, programs, listeners, options["min-workers"], options["max-workers"])
+
+
+def _endOnSignals(reactor: Any) -> None:
+    # Where one is ignored (a shell's background job ignores SIGINT) it stays so.
+    numbers = [each for each in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(each) != signal.SIG_IGN]
+
+    def stop(number: int, frame: object) -> None:
+        # The next one kills: the way out of a stop that hangs.
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
+        reactor.callFromThread(reactor.stop)
+
+    for each in numbers:
+        signal.signal(each, stop)
