@@ -10,7 +10,6 @@ Rules that live here:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -49,50 +48,10 @@ from virnet.idl.names import (
     safe,
     unique,
 )
-
-WIDTH = 110
+from virnet.idl.source import WIDTH, Imports, classLines, docstring, literal, tupled
 
 _PYTHON = {"float": "float", "double": "float", "bool": "bool", "void": "None"}
 _TYPED_PARAMETER = tuple(Basic(name) for name in ("int", "uint", "hyper", "uhyper", "double", "int"))
-
-
-class Imports:
-    """The import lines of a module, by what is used."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, set[str]] = {}
-
-    def use(self, module: str, name: str) -> str:
-        """@return: C{name}."""
-        self._names.setdefault(module, set()).add(name)
-        return name
-
-    def lines(self, indent: str = "") -> list[str]:
-        """The lines in the order and the groups that isort gives them: standard library, others, virnet."""
-        groups: dict[int, list[str]] = {}
-        for module in sorted(self._names):
-            root = module.partition(".")[0]
-            group = groups.setdefault(0 if root in ("enum", "typing") else 2 if root == "virnet" else 1, [])
-            names = sorted(self._names[module], key=_importOrder)
-            line = f"{indent}from {module} import {', '.join(names)}"
-            if len(line) <= WIDTH:
-                group.append(line)
-            else:
-                group += [
-                    f"{indent}from {module} import (",
-                    *(f"{indent}    {name}," for name in names),
-                    f"{indent})",
-                ]
-        lines: list[str] = []
-        for number in sorted(groups):
-            lines += [""] if lines else []
-            lines += groups[number]
-        return lines
-
-
-def _importOrder(name: str) -> tuple[int, str]:
-    """Constants, classes, the rest."""
-    return (0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2, name.lower())
 
 
 class Layout(NamedTuple):
@@ -125,6 +84,8 @@ class Emitter:
         self.programs = programs
         self._typePrefix = programs[0].typePrefix if programs else ""
         self._kept = self._chooseDefinitions()
+        # Nodes that are referred to before they are there.
+        self._early: set[str] = set()
         self._taken = set(_RESERVED)
         for program in self.programs:
             interface = interfaceName(program, rules)
@@ -323,7 +284,7 @@ class Emitter:
                 for procedure in members:
                     lines += ["", *self._method(program, procedure, typing)]
             bases = ", ".join(families) if families else base
-            lines += ["", "", *_classLine(name, bases)]
+            lines += ["", "", *classLines(name, bases)]
             number = f"{program.number:#010x} version {program.version}"
             lines += [f'    """The calls of program {program.name}, {number}."""']
             for procedure in [] if families else calls:
@@ -374,7 +335,7 @@ class Emitter:
             yield f"    def {name}("
             yield from (f"        {parameter}," for parameter in parameters)
             yield f"    ) -> {result}:"
-        yield from _docstring(self._said(program, procedure, name))
+        yield from docstring(self._said(program, procedure, name))
 
     def _said(self, program: ProgramDefinition, procedure: ProcedureDefinition, method: str) -> list[str]:
         key = program.number, procedure.number
@@ -408,12 +369,14 @@ class Emitter:
         lines = [f"{self._constants[name]} = {literal(value)}" for name, value in constants]
         lines += [""] if lines else []
         done: set[str] = set()
+        written: dict[str, str] = {}
         for definition in self._kept:
-            node = self._definitionNode(definition, done, imports)
-            # What refers to itself has no type that could be inferred.
-            annotation = f": {self._schema('Node', imports)}" if "Ref(lambda" in node else ""
-            lines.append(f"{self._nodes[definition.name]}{annotation} = {node}")
+            written[self._nodes[definition.name]] = self._definitionNode(definition, done, imports)
             done.add(definition.name)
+        for name, node in written.items():
+            # The type checker cannot infer what is referred to before it is there.
+            annotation = f": {self._schema('Node', imports)}" if name in self._early else ""
+            lines.append(f"{name}{annotation} = {node}")
         many = len(self.programs) > 1
         for program in self.programs:
             variable = f"{program.name}_PROCEDURES" if many else "PROCEDURES"
@@ -435,7 +398,7 @@ class Emitter:
                 members = ", ".join(f'"{name}": {value}' for name, value in definition.members.items())
                 return f'{self._schema("Enum", imports)}("{definition.name}", {{{members}}})'
             case Structure():
-                fields = _tuple(f'("{name}", {node(type)})' for name, type in definition.fields)
+                fields = tupled(f'("{name}", {node(type)})' for name, type in definition.fields)
                 factory = ""
                 if not self._isTypedParameter(NamedType(definition.name, definition.place)):
                     name = self._classes[definition.name]
@@ -492,6 +455,7 @@ class Emitter:
             return imports.use(module, nodeName(definition.name, definition.origin + "_"))
         name = self._nodes[type.name]
         if done is not None and type.name not in done:
+            self._early.add(name)
             return f"{self._schema('Ref', imports)}(lambda: {name})"
         return name
 
@@ -504,7 +468,7 @@ class Emitter:
         key = program.number, procedure.number
         names = unique(safe(field) for field, _ in procedure.args)
         types = [self._node(type, imports) for _, type in procedure.args]
-        args = _tuple(f'("{name}", {type})' for name, type in zip(names, types, strict=True))
+        args = tupled(f'("{name}", {type})' for name, type in zip(names, types, strict=True))
         ret = "None" if procedure.ret is None else self._node(procedure.ret, imports)
         stream = self._rules.streams.get(key, procedure.stream)
         fds = self._rules.descriptors.get(key)
@@ -514,8 +478,8 @@ class Emitter:
             (ret, "None"),
             (priority, "LOW"),
             (f'"{stream}"' if stream else "None", "None"),
-            (_tuple(f'"{permission}"' for permission in procedure.acl), "()"),
-            (_tuple(f'"{permission}"' for permission in procedure.aclFilter), "()"),
+            (tupled(f'"{permission}"' for permission in procedure.acl), "()"),
+            (tupled(f'"{permission}"' for permission in procedure.aclFilter), "()"),
             (str(procedure.sparse), "False"),
             (f'"{fds}"' if fds else "None", "None"),
         ]
@@ -546,51 +510,26 @@ _BASIC_NODES = {
 }  # fmt: skip
 
 
-_RESERVED = frozenset(
-    "Any Array Deferred Enum FixedArray FixedOpaque HIGH IntEnum IntFlag Interface LOW Mapped".split()
-    + "NamedTuple Node Opaque Optional PROCEDURES Program Ref Row String Struct TYPE_CHECKING TypedParams".split()
-    + ["Union", "annotations", "typedParams", *_BASIC_NODES.values()]
-)
+_RESERVED = {
+    *("Any", "Array", "Deferred", "Enum", "FixedArray", "FixedOpaque", "HIGH", "IntEnum", "IntFlag"),
+    *(
+        "Interface",
+        "LOW",
+        "Mapped",
+        "NamedTuple",
+        "Node",
+        "Opaque",
+        "Optional",
+        "PROCEDURES",
+        "Program",
+        "Ref",
+    ),
+    *("Row", "String", "Struct", "TYPE_CHECKING", "TypedParams", "Union", "annotations", "typedParams"),
+    *_BASIC_NODES.values(),
+}
 """What generated modules import or name themselves; nothing from a text is called so there."""
 
 
 def interfaceName(program: ProgramDefinition, rules: Rules) -> str:
     """The interface of a program's calls: C{REMOTE} -> C{IRemote}."""
     return "I" + capitalized(program.name.lower(), rules)
-
-
-def _tuple(items: Iterable[str]) -> str:
-    written = list(items)
-    return f"({written[0]},)" if len(written) == 1 else f"({', '.join(written)})"
-
-
-def literal(value: int | str) -> str:
-    """A constant as Python writes it, in ASCII."""
-    return json.dumps(value)
-
-
-def _classLine(name: str, bases: str) -> Iterator[str]:
-    line = f"class {name}({bases}):"
-    if len(line) <= WIDTH:
-        yield line
-        return
-    yield f"class {name}("
-    yield from (f"    {base}," for base in bases.split(", "))
-    yield "):"
-
-
-def _docstring(said: list[str]) -> Iterator[str]:
-    line = '        """' + "; ".join(said) + '."""'
-    if len(line) <= WIDTH:
-        yield line
-        return
-    line = '        """'
-    for index, part in enumerate(said):
-        piece = part + (";" if index < len(said) - 1 else ".")
-        for word in piece.split(" "):
-            if len(line) + 1 + len(word) > WIDTH:
-                yield line.rstrip()
-                line = "        "
-            line += word + " "
-    yield line.rstrip()
-    yield '        """'

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from virnet.idl.emit import WIDTH, Emitter, Imports, Layout, literal
+from virnet.idl.emit import Emitter, Layout
 from virnet.idl.model import Enumeration, Specification
 from virnet.idl.names import Rules, safe
+from virnet.idl.source import WIDTH, Imports, literal
 
 PROGRAMS = ("remote", "qemu", "lxc", "admin", "keepalive", "lock", "net")
 """virnet's own C{.x} files with procedures or messages."""
