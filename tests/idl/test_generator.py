@@ -335,6 +335,16 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(status, 2)
             self.assertIn("usage:", errors)
 
+    def test_withoutLark(self) -> None:
+        """Only this command needs it, so it may be missing."""
+        code = "import runpy, sys; sys.modules['lark'] = None; runpy.run_module('virnet.idl', run_name='__main__')"
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, timeout=60, capture_output=True, text=True
+        )
+        wanted = "python -m virnet.idl: lark is not installed; it comes with: pip install 'virnet[idl]'\n"
+        self.assertEqual((done.returncode, done.stderr), (1, wanted))
+
     def test_help(self) -> None:
         status, output, _ = self.run_("--help")
         self.assertEqual(status, 0)

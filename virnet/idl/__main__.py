@@ -11,7 +11,13 @@ from pathlib import Path
 from virnet.errors import IDLError
 from virnet.idl.modules import PROGRAMS, oneModule, ownModules
 from virnet.idl.names import Rules
-from virnet.idl.parser import IncludeFile, parse
+
+try:
+    from virnet.idl.parser import IncludeFile, parse
+except ModuleNotFoundError as error:
+    if error.name != "lark":
+        raise
+    sys.exit("python -m virnet.idl: lark is not installed; it comes with: pip install 'virnet[idl]'")
 
 PACKAGE = Path(__file__).resolve().parent.parent
 TEXTS = PACKAGE / "programs" / "x"
