@@ -337,7 +337,10 @@ class CommandTests(SynchronousTestCase):
 
     def test_withoutLark(self) -> None:
         """Only this command needs it, so it may be missing."""
-        code = "import runpy, sys; sys.modules['lark'] = None; runpy.run_module('virnet.idl', run_name='__main__')"
+        code = (
+            "import runpy, sys\nsys.modules['lark'] = None\n"
+            "runpy.run_module('virnet.idl', run_name='__main__')"
+        )
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment, timeout=60, capture_output=True, text=True
