@@ -16,8 +16,21 @@ from virnet.errors import LocalProtocolError
 
 
 @implementer(IPushProducer)
+class _Gauge:
+    """What the transport pauses and resumes: it says how full the transport's buffer is."""
+
+    def __init__(self, sender: BufferedSender) -> None:
+        self.pauseProducing = sender.bufferFilled
+        self.resumeProducing = sender.bufferDrained
+        self.stopProducing = sender.discard
+
+
 class BufferedSender:
-    """Writes to a Twisted transport and tells when its buffer has drained."""
+    """Writes to a Twisted transport and tells when its buffer has drained.
+
+    Everything that is not about sending is the transport's, C{pauseProducing} and C{resumeProducing} of what
+    is read from it too.
+    """
 
     def __init__(self, transport: Any) -> None:
         """@param transport: connected; nothing but this writes to it from now on."""
@@ -25,7 +38,7 @@ class BufferedSender:
         self._waiting: list[Callable[[], object]] = []
         self._paused = False
         self._producer: Any = None
-        transport.registerProducer(self, True)
+        transport.registerProducer(_Gauge(self), True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -53,23 +66,19 @@ class BufferedSender:
         """Let a push producer be paused when the transport's buffer is full."""
         self._producer = producer
 
-    def pauseProducing(self) -> None:
+    def bufferFilled(self) -> None:
         """The transport's buffer is full."""
         self._paused = True
         if self._producer is not None:
             self._producer.pauseProducing()
 
-    def resumeProducing(self) -> None:
+    def bufferDrained(self) -> None:
         """The transport's buffer is empty."""
         self._paused = False
         if self._producer is not None:
             self._producer.resumeProducing()
         while self._waiting and not self._paused:
             self._waiting.pop(0)()
-
-    def stopProducing(self) -> None:
-        """The connection is lost."""
-        self.discard()
 
     def discard(self) -> None:
         """Nothing can be sent any more."""

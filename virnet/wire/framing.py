@@ -88,7 +88,8 @@ class Framer:
         message = b"".join(chunks)
         self._chunks, self._have, self._need = [], 0, LENGTH_SIZE
         messages = self._cut(message)
-        return messages if self.fault is not None else messages + self._cut(rest)
+        # Not _cut: the message may still wait for the bytes of its descriptors.
+        return messages + self.feed(rest)
 
     def _cut(self, data: bytes) -> list[bytes]:
         messages: list[bytes] = []
