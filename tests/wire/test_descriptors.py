@@ -91,6 +91,7 @@ class Connections(SynchronousTestCase):
     def test_a_call_says_how_many_came_with_it(self) -> None:
         server = ServerConnection({(REMOTE, 1): {309: "domainCreateXMLWithFiles"}})
         server.acceptDescriptors()
+        self.assertTrue(server.carriesDescriptors)
         server.descriptorReceived()
         server.descriptorReceived()
         (event,) = server.receive(announcing(2) + b"\0\0")
@@ -119,5 +120,6 @@ class Connections(SynchronousTestCase):
 
     def test_where_none_can_come_the_connection_ends(self) -> None:
         server = ServerConnection({(REMOTE, 1): {309: "domainCreateXMLWithFiles"}})
+        self.assertFalse(server.carriesDescriptors)
         (event,) = server.receive(announcing(1))
         self.assertIsInstance(event, Fault)

@@ -192,6 +192,12 @@ class LargeMessages(SynchronousTestCase):
         peak = self.peak(whole[i : i + 20] for i in range(0, len(whole), 20))
         self.assertLess(peak, 2.5 * len(whole))
 
+    def test_tiny_and_large_reads_in_turn_keep_their_order(self) -> None:
+        whole = message(CALL, bytes(range(256)) * 1200)
+        sizes = [1, 5000, 3, 4095, 4096, 2, 9000, *[100] * 700]
+        places = [sum(sizes[:i]) for i in range(1, len(sizes))]
+        self.assertEqual(feedAll(Framer(), cuts(whole, places)), [whole])
+
     def test_a_body_is_joined_once_not_once_a_read(self) -> None:
         class Piece(bytes):
             def __radd__(self, other: bytes) -> bytes:

@@ -145,6 +145,11 @@ class Errors(SynchronousTestCase):
                 length = len(text.encode("utf-8", "surrogateescape"))
                 self.assertTrue(length <= STRING_MAX, (unit, length))
 
+    def test_R013_a_character_without_an_encoding_is_written_out(self) -> None:
+        for count in (1, STRING_MAX):
+            got = decodeError(encodeError(RemoteError(1, "a lone \ud800 " * count)), 0)
+            self.assertTrue(got.message.startswith(r"a lone \ud800 "), count)
+
     def test_R013_a_text_of_exactly_the_limit_arrives_whole(self) -> None:
         text = "é" * (STRING_MAX // 2)
         self.assertEqual(decodeError(encodeError(RemoteError(1, text)), 0).message, text)
