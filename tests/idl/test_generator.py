@@ -10,6 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -52,6 +53,10 @@ def load(source: str, directory: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _parametersOf(method: Any) -> tuple[str, ...]:
+    return tuple(method.getSignatureInfo()["positional"])
 
 
 class ModuleTests(SynchronousTestCase):
@@ -199,7 +204,7 @@ class ModuleTests(SynchronousTestCase):
             methods={(number, 1): "welcome"},
             methodPrefixes={number: "my"},
             streams={(number, 2): "duplex"},
-            descriptors={(number, 2): "call"},
+            descriptors={(number, 1): "call"},
             events=frozenset({(number, 2)}),
             classes={"hello_person": "Human"},
             classPrefixes=("hello_",),
@@ -209,7 +214,8 @@ class ModuleTests(SynchronousTestCase):
         self.assertEqual(list(module.HELLO.byName), ["welcome"])
         self.assertEqual(list(module.HELLO.eventsByName), ["myMeet", "myLeft"])
         self.assertEqual(module.HELLO.events[2].stream, "duplex")
-        self.assertEqual(module.HELLO.events[2].fds, "call")
+        self.assertEqual(module.HELLO.byName["welcome"].fds, "call")
+        self.assertEqual(_parametersOf(module.IHello["welcome"])[-1], "fds")
         self.assertEqual((module.Human.__name__, module.MeetRet.__name__), ("Human", "MeetRet"))
         self.assertTrue(module.IHello.extends(module.IPolite))
 

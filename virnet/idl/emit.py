@@ -324,7 +324,12 @@ class Emitter:
         if self._isEvent(program, procedure):
             result = "None"
         else:
-            ret = "None" if procedure.ret is None else self._python(procedure.ret, typing)
+            if parameters[-1:] == ["flags: int"]:
+                # libvirt's API reserves flags everywhere; nearly every caller means none.
+                parameters[-1] += " = 0"
+            if self._descriptors(program, procedure) == "call":
+                parameters.append(f"fds: {typing.use('collections.abc', 'Sequence')}[int] = ()")
+            ret = self._result(program, procedure, typing)
             result = f"{typing.use('twisted.internet.defer', 'Deferred')}[{ret}]"
         line = f"    def {name}({', '.join(parameters)}) -> {result}:"
         if len(line) <= WIDTH:
@@ -336,6 +341,22 @@ class Emitter:
             yield from (f"        {parameter}," for parameter in parameters)
             yield f"    ) -> {result}:"
         yield from docstring(self._said(program, procedure, name))
+
+    def _descriptors(self, program: ProgramDefinition, procedure: ProcedureDefinition) -> str | None:
+        return self._rules.descriptors.get((program.number, procedure.number))
+
+    def _result(self, program: ProgramDefinition, procedure: ProcedureDefinition, typing: Imports) -> str:
+        """What a call yields: its return value, and what comes beside it."""
+        ret = None if procedure.ret is None else self._python(procedure.ret, typing)
+        beside = None
+        if self._rules.streams.get((program.number, procedure.number), procedure.stream):
+            # Each side has a stream class of its own.
+            beside = typing.use("typing", "Any")
+        elif self._descriptors(program, procedure) == "reply":
+            beside = "list[int]"
+        if ret is not None and beside is not None:
+            return f"tuple[{ret}, {beside}]"
+        return ret or beside or "None"
 
     def _said(self, program: ProgramDefinition, procedure: ProcedureDefinition, method: str) -> list[str]:
         key = program.number, procedure.number
@@ -352,7 +373,7 @@ class Emitter:
             said.append(
                 f"opens a stream {ways[stream]}{', which may have holes' if procedure.sparse else ''}"
             )
-        fds = self._rules.descriptors.get(key)
+        fds = self._descriptors(program, procedure)
         if fds:
             said.append(f"descriptors come with the {fds}")
         if procedure.acl:
@@ -471,7 +492,7 @@ class Emitter:
         args = tupled(f'("{name}", {type})' for name, type in zip(names, types, strict=True))
         ret = "None" if procedure.ret is None else self._node(procedure.ret, imports)
         stream = self._rules.streams.get(key, procedure.stream)
-        fds = self._rules.descriptors.get(key)
+        fds = self._descriptors(program, procedure)
         priority = "HIGH" if procedure.priority == "high" else "LOW"
         rest = [
             (args, "()"),

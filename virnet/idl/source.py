@@ -25,7 +25,7 @@ class Imports:
         groups: dict[int, list[str]] = {}
         for module in sorted(self._names):
             root = module.partition(".")[0]
-            group = groups.setdefault(0 if root in ("enum", "typing") else 2 if root == "virnet" else 1, [])
+            group = groups.setdefault(0 if root in ("collections", "enum", "typing") else 2 if root == "virnet" else 1, [])
             names = sorted(self._names[module], key=_importOrder)
             line = f"{indent}from {module} import {', '.join(names)}"
             if len(line) <= WIDTH:

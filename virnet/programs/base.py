@@ -255,9 +255,11 @@ class Program(Generic[I, E]):
         if method is None:
             raise ValueError(f"{where}: no such method in {self.interface.__name__}")
         said = _parameters(method)
-        if said != procedure.parameters:
+        # Descriptors travel beside the arguments.
+        wanted = (*procedure.parameters, "fds") if procedure.fds == "call" else procedure.parameters
+        if said != wanted:
             raise ValueError(
-                f"{where}: the table takes {_listed(procedure.parameters)}, "
+                f"{where}: the table takes {_listed(wanted)}, "
                 f"{method.interface.__name__} says {_listed(said)}"
             )
         procedure.program = self

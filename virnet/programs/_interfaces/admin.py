@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class IAdmin(Interface):
     """The calls of program ADMIN, 0x06900690 version 1."""
 
-    def admConnectOpen(flags: int) -> Deferred[None]:
+    def admConnectOpen(flags: int = 0) -> Deferred[None]:
         """C: C{virAdmConnectOpen}; C{ADMIN_PROC_CONNECT_OPEN}, 1; low priority."""
 
     def admConnectClose() -> Deferred[None]:
@@ -35,60 +35,62 @@ class IAdmin(Interface):
     def admConnectGetLibVersion() -> Deferred[int]:
         """C: C{virAdmConnectGetLibVersion}; C{ADMIN_PROC_CONNECT_GET_LIB_VERSION}, 3; low priority."""
 
-    def admConnectListServers(need_results: int, flags: int) -> Deferred[AdminConnectListServersRet]:
+    def admConnectListServers(need_results: int, flags: int = 0) -> Deferred[AdminConnectListServersRet]:
         """C: C{virAdmConnectListServers}; C{ADMIN_PROC_CONNECT_LIST_SERVERS}, 4; low priority."""
 
-    def admConnectLookupServer(name: str, flags: int) -> Deferred[AdminServer]:
+    def admConnectLookupServer(name: str, flags: int = 0) -> Deferred[AdminServer]:
         """C: C{virAdmConnectLookupServer}; C{ADMIN_PROC_CONNECT_LOOKUP_SERVER}, 5; low priority."""
 
-    def admServerGetThreadPoolParameters(srv: AdminServer, flags: int) -> Deferred[TypedParams]:
+    def admServerGetThreadPoolParameters(srv: AdminServer, flags: int = 0) -> Deferred[TypedParams]:
         """C: C{virAdmServerGetThreadPoolParameters}; C{ADMIN_PROC_SERVER_GET_THREADPOOL_PARAMETERS}, 6; low
         priority.
         """
 
-    def admServerSetThreadPoolParameters(srv: AdminServer, params: TypedParams, flags: int) -> Deferred[None]:
+    def admServerSetThreadPoolParameters(
+        srv: AdminServer, params: TypedParams, flags: int = 0
+    ) -> Deferred[None]:
         """C: C{virAdmServerSetThreadPoolParameters}; C{ADMIN_PROC_SERVER_SET_THREADPOOL_PARAMETERS}, 7; low
         priority.
         """
 
     def admServerListClients(
-        srv: AdminServer, need_results: int, flags: int
+        srv: AdminServer, need_results: int, flags: int = 0
     ) -> Deferred[AdminServerListClientsRet]:
         """C: C{virAdmServerListClients}; C{ADMIN_PROC_SERVER_LIST_CLIENTS}, 8; low priority."""
 
-    def admServerLookupClient(srv: AdminServer, id: int, flags: int) -> Deferred[AdminClient]:
+    def admServerLookupClient(srv: AdminServer, id: int, flags: int = 0) -> Deferred[AdminClient]:
         """C: C{virAdmServerLookupClient}; C{ADMIN_PROC_SERVER_LOOKUP_CLIENT}, 9; low priority."""
 
-    def admClientGetInfo(clnt: AdminClient, flags: int) -> Deferred[TypedParams]:
+    def admClientGetInfo(clnt: AdminClient, flags: int = 0) -> Deferred[TypedParams]:
         """C: C{virAdmClientGetInfo}; C{ADMIN_PROC_CLIENT_GET_INFO}, 10; low priority."""
 
-    def admClientClose(clnt: AdminClient, flags: int) -> Deferred[None]:
+    def admClientClose(clnt: AdminClient, flags: int = 0) -> Deferred[None]:
         """C: C{virAdmClientClose}; C{ADMIN_PROC_CLIENT_CLOSE}, 11; low priority."""
 
-    def admServerGetClientLimits(srv: AdminServer, flags: int) -> Deferred[TypedParams]:
+    def admServerGetClientLimits(srv: AdminServer, flags: int = 0) -> Deferred[TypedParams]:
         """C: C{virAdmServerGetClientLimits}; C{ADMIN_PROC_SERVER_GET_CLIENT_LIMITS}, 12; low priority."""
 
-    def admServerSetClientLimits(srv: AdminServer, params: TypedParams, flags: int) -> Deferred[None]:
+    def admServerSetClientLimits(srv: AdminServer, params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virAdmServerSetClientLimits}; C{ADMIN_PROC_SERVER_SET_CLIENT_LIMITS}, 13; low priority."""
 
-    def admConnectGetLoggingOutputs(flags: int) -> Deferred[AdminConnectGetLoggingOutputsRet]:
+    def admConnectGetLoggingOutputs(flags: int = 0) -> Deferred[AdminConnectGetLoggingOutputsRet]:
         """C: C{virAdmConnectGetLoggingOutputs}; C{ADMIN_PROC_CONNECT_GET_LOGGING_OUTPUTS}, 14; low priority.
         """
 
-    def admConnectGetLoggingFilters(flags: int) -> Deferred[AdminConnectGetLoggingFiltersRet]:
+    def admConnectGetLoggingFilters(flags: int = 0) -> Deferred[AdminConnectGetLoggingFiltersRet]:
         """C: C{virAdmConnectGetLoggingFilters}; C{ADMIN_PROC_CONNECT_GET_LOGGING_FILTERS}, 15; low priority.
         """
 
-    def admConnectSetLoggingOutputs(outputs: str | None, flags: int) -> Deferred[None]:
+    def admConnectSetLoggingOutputs(outputs: str | None, flags: int = 0) -> Deferred[None]:
         """C: C{virAdmConnectSetLoggingOutputs}; C{ADMIN_PROC_CONNECT_SET_LOGGING_OUTPUTS}, 16; low priority.
         """
 
-    def admConnectSetLoggingFilters(filters: str | None, flags: int) -> Deferred[None]:
+    def admConnectSetLoggingFilters(filters: str | None, flags: int = 0) -> Deferred[None]:
         """C: C{virAdmConnectSetLoggingFilters}; C{ADMIN_PROC_CONNECT_SET_LOGGING_FILTERS}, 17; low priority.
         """
 
-    def admServerUpdateTlsFiles(srv: AdminServer, flags: int) -> Deferred[None]:
+    def admServerUpdateTlsFiles(srv: AdminServer, flags: int = 0) -> Deferred[None]:
         """C: C{virAdmServerUpdateTlsFiles}; C{ADMIN_PROC_SERVER_UPDATE_TLS_FILES}, 18; low priority."""
 
-    def admConnectSetDaemonTimeout(timeout: int, flags: int) -> Deferred[None]:
+    def admConnectSetDaemonTimeout(timeout: int, flags: int = 0) -> Deferred[None]:
         """C: C{virAdmConnectSetDaemonTimeout}; C{ADMIN_PROC_CONNECT_SET_DAEMON_TIMEOUT}, 19; low priority."""

@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 class ILock(Interface):
     """The calls of program LOCK, 0x0ea7beef version 1."""
 
-    def register(owner: LockSpaceProtocolOwner, flags: int) -> Deferred[None]:
+    def register(owner: LockSpaceProtocolOwner, flags: int = 0) -> Deferred[None]:
         """C{VIR_LOCK_SPACE_PROTOCOL_PROC_REGISTER}, 1; low priority."""
 
-    def restrict(flags: int) -> Deferred[None]:
+    def restrict(flags: int = 0) -> Deferred[None]:
         """C{VIR_LOCK_SPACE_PROTOCOL_PROC_RESTRICT}, 2; low priority."""
 
-    def new(path: str, flags: int) -> Deferred[None]:
+    def new(path: str, flags: int = 0) -> Deferred[None]:
         """C{VIR_LOCK_SPACE_PROTOCOL_PROC_NEW}, 3; low priority."""
 
-    def createResource(path: str, name: str, flags: int) -> Deferred[None]:
+    def createResource(path: str, name: str, flags: int = 0) -> Deferred[None]:
         """C{VIR_LOCK_SPACE_PROTOCOL_PROC_CREATE_RESOURCE}, 4; low priority."""
 
-    def deleteResource(path: str, name: str, flags: int) -> Deferred[None]:
+    def deleteResource(path: str, name: str, flags: int = 0) -> Deferred[None]:
         """C{VIR_LOCK_SPACE_PROTOCOL_PROC_DELETE_RESOURCE}, 5; low priority."""
 
-    def acquireResource(path: str, name: str, flags: int) -> Deferred[None]:
+    def acquireResource(path: str, name: str, flags: int = 0) -> Deferred[None]:
         """C{VIR_LOCK_SPACE_PROTOCOL_PROC_ACQUIRE_RESOURCE}, 6; low priority."""
 
-    def releaseResource(path: str, name: str, flags: int) -> Deferred[None]:
+    def releaseResource(path: str, name: str, flags: int = 0) -> Deferred[None]:
         """C{VIR_LOCK_SPACE_PROTOCOL_PROC_RELEASE_RESOURCE}, 7; low priority."""
 
     def createLockspace(path: str) -> Deferred[None]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ILxc(Interface):
     """The calls of program LXC, 0x00068000 version 1."""
 
-    def domainLxcOpenNamespace(dom: Domain, flags: int) -> Deferred[None]:
+    def domainLxcOpenNamespace(dom: Domain, flags: int = 0) -> Deferred[list[int]]:
         """C: C{virDomainLxcOpenNamespace}; C{LXC_PROC_DOMAIN_OPEN_NAMESPACE}, 1; low priority; descriptors
         come with the reply; needs domain:open_namespace.
         """

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from zope.interface import Interface
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twisted.internet.defer import Deferred
 
     from virnet.programs.values import Domain
@@ -18,23 +20,23 @@ if TYPE_CHECKING:
 class IQemu(Interface):
     """The calls of program QEMU, 0x20008087 version 1."""
 
-    def domainQemuMonitorCommand(dom: Domain, cmd: str, flags: int) -> Deferred[str]:
+    def domainQemuMonitorCommand(dom: Domain, cmd: str, flags: int = 0) -> Deferred[str]:
         """C: C{virDomainQemuMonitorCommand}; C{QEMU_PROC_DOMAIN_MONITOR_COMMAND}, 1; low priority; needs
         domain:write.
         """
 
-    def domainQemuAttach(pid_value: int, flags: int) -> Deferred[Domain]:
+    def domainQemuAttach(pid_value: int, flags: int = 0) -> Deferred[Domain]:
         """C: C{virDomainQemuAttach}; C{QEMU_PROC_DOMAIN_ATTACH}, 2; low priority; needs domain:start,
         domain:write.
         """
 
-    def domainQemuAgentCommand(dom: Domain, cmd: str, timeout: int, flags: int) -> Deferred[str | None]:
+    def domainQemuAgentCommand(dom: Domain, cmd: str, timeout: int, flags: int = 0) -> Deferred[str | None]:
         """C: C{virDomainQemuAgentCommand}; C{QEMU_PROC_DOMAIN_AGENT_COMMAND}, 3; low priority; needs
         domain:write.
         """
 
     def connectDomainQemuMonitorEventRegister(
-        dom: Domain | None, event: str | None, flags: int
+        dom: Domain | None, event: str | None, flags: int = 0
     ) -> Deferred[int]:
         """C: C{virConnectDomainQemuMonitorEventRegister};
         C{QEMU_PROC_CONNECT_DOMAIN_MONITOR_EVENT_REGISTER}, 4; high priority; needs connect:search_domains,
@@ -46,7 +48,9 @@ class IQemu(Interface):
         C{QEMU_PROC_CONNECT_DOMAIN_MONITOR_EVENT_DEREGISTER}, 5; high priority; needs connect:write.
         """
 
-    def domainQemuMonitorCommandWithFiles(dom: Domain, cmd: str, flags: int) -> Deferred[str]:
+    def domainQemuMonitorCommandWithFiles(
+        dom: Domain, cmd: str, flags: int = 0, fds: Sequence[int] = ()
+    ) -> Deferred[str]:
         """C: C{virDomainQemuMonitorCommandWithFiles}; C{QEMU_PROC_DOMAIN_MONITOR_COMMAND_WITH_FILES}, 7; low
         priority; descriptors come with the call; needs domain:write.
         """

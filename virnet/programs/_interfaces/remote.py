@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 from zope.interface import Interface
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from twisted.internet.defer import Deferred
 
     from virnet.programs.typedparams import TypedParams
@@ -135,7 +138,7 @@ class IAuth(Interface):
 class IConnect(Interface):
     """Part of the program REMOTE."""
 
-    def connectOpen(name: str | None, flags: int) -> Deferred[None]:
+    def connectOpen(name: str | None, flags: int = 0) -> Deferred[None]:
         """C: C{virConnectOpen}; C{REMOTE_PROC_CONNECT_OPEN}, 1; high priority; needs connect:getattr."""
 
     def connectClose() -> Deferred[None]:
@@ -182,23 +185,23 @@ class IConnect(Interface):
         connect:getattr.
         """
 
-    def connectCompareCPU(xml: str, flags: int) -> Deferred[int]:
+    def connectCompareCPU(xml: str, flags: int = 0) -> Deferred[int]:
         """C: C{virConnectCompareCPU}; C{REMOTE_PROC_CONNECT_COMPARE_CPU}, 158; high priority; needs
         connect:read.
         """
 
-    def connectBaselineCPU(xmlCPUs: list[str], flags: int) -> Deferred[str]:
+    def connectBaselineCPU(xmlCPUs: list[str], flags: int = 0) -> Deferred[str]:
         """C: C{virConnectBaselineCPU}; C{REMOTE_PROC_CONNECT_BASELINE_CPU}, 162; low priority; needs
         connect:read.
         """
 
-    def connectGetSysinfo(flags: int) -> Deferred[str]:
+    def connectGetSysinfo(flags: int = 0) -> Deferred[str]:
         """C: C{virConnectGetSysinfo}; C{REMOTE_PROC_CONNECT_GET_SYSINFO}, 203; high priority; needs
         connect:read.
         """
 
     def connectGetCPUModelNames(
-        arch: str, need_results: int, flags: int
+        arch: str, need_results: int, flags: int = 0
     ) -> Deferred[ConnectGetCPUModelNamesRet]:
         """C: C{virConnectGetCPUModelNames}; C{REMOTE_PROC_CONNECT_GET_CPU_MODEL_NAMES}, 312; low priority;
         needs connect:read.
@@ -220,7 +223,7 @@ class IConnect(Interface):
         machine: str | None,
         virttype: str | None,
         xmlCPU: str,
-        flags: int,
+        flags: int = 0,
     ) -> Deferred[int]:
         """C: C{virConnectCompareHypervisorCPU}; C{REMOTE_PROC_CONNECT_COMPARE_HYPERVISOR_CPU}, 393; low
         priority; needs connect:write.
@@ -232,13 +235,13 @@ class IConnect(Interface):
         machine: str | None,
         virttype: str | None,
         xmlCPUs: list[str],
-        flags: int,
+        flags: int = 0,
     ) -> Deferred[str]:
         """C: C{virConnectBaselineHypervisorCPU}; C{REMOTE_PROC_CONNECT_BASELINE_HYPERVISOR_CPU}, 394; low
         priority; needs connect:write.
         """
 
-    def connectSetIdentity(params: TypedParams, flags: int) -> Deferred[None]:
+    def connectSetIdentity(params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virConnectSetIdentity}; C{REMOTE_PROC_CONNECT_SET_IDENTITY}, 419; low priority; needs
         connect:write.
         """
@@ -255,7 +258,7 @@ class IDomain(Interface):
     def domainCreate(dom: Domain) -> Deferred[None]:
         """C: C{virDomainCreate}; C{REMOTE_PROC_DOMAIN_CREATE}, 9; low priority; needs domain:start."""
 
-    def domainCreateXML(xml_desc: str, flags: int) -> Deferred[Domain]:
+    def domainCreateXML(xml_desc: str, flags: int = 0) -> Deferred[Domain]:
         """C: C{virDomainCreateXML}; C{REMOTE_PROC_DOMAIN_CREATE_XML}, 10; low priority; needs domain:write,
         domain:start.
         """
@@ -273,7 +276,7 @@ class IDomain(Interface):
         domain:write.
         """
 
-    def domainGetXMLDesc(dom: Domain, flags: int) -> Deferred[str]:
+    def domainGetXMLDesc(dom: Domain, flags: int = 0) -> Deferred[str]:
         """C: C{virDomainGetXMLDesc}; C{REMOTE_PROC_DOMAIN_GET_XML_DESC}, 14; low priority; needs
         domain:read, domain:read_secure:VIR_DOMAIN_XML_SECURE, domain:read_secure:VIR_DOMAIN_XML_MIGRATABLE.
         """
@@ -331,7 +334,7 @@ class IDomain(Interface):
     def domainPinVcpu(dom: Domain, vcpu: int, cpumap: bytes) -> Deferred[None]:
         """C: C{virDomainPinVcpu}; C{REMOTE_PROC_DOMAIN_PIN_VCPU}, 26; low priority; needs domain:write."""
 
-    def domainReboot(dom: Domain, flags: int) -> Deferred[None]:
+    def domainReboot(dom: Domain, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainReboot}; C{REMOTE_PROC_DOMAIN_REBOOT}, 27; low priority; needs domain:init_control,
         domain:write:VIR_DOMAIN_REBOOT_GUEST_AGENT.
         """
@@ -377,7 +380,7 @@ class IDomain(Interface):
         connect:search_domains; shows what grants domain:getattr.
         """
 
-    def domainCoreDump(dom: Domain, to: str, flags: int) -> Deferred[None]:
+    def domainCoreDump(dom: Domain, to: str, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainCoreDump}; C{REMOTE_PROC_DOMAIN_CORE_DUMP}, 53; low priority; needs
         domain:core_dump.
         """
@@ -410,7 +413,7 @@ class IDomain(Interface):
         domain:read.
         """
 
-    def domainMemoryPeek(dom: Domain, offset: int, size: int, flags: int) -> Deferred[bytes]:
+    def domainMemoryPeek(dom: Domain, offset: int, size: int, flags: int = 0) -> Deferred[bytes]:
         """C: C{virDomainMemoryPeek}; C{REMOTE_PROC_DOMAIN_MEMORY_PEEK}, 104; low priority; needs
         domain:mem_read.
         """
@@ -420,12 +423,12 @@ class IDomain(Interface):
         needs domain:read.
         """
 
-    def connectDomainXMLFromNative(nativeFormat: str, nativeConfig: str, flags: int) -> Deferred[str]:
+    def connectDomainXMLFromNative(nativeFormat: str, nativeConfig: str, flags: int = 0) -> Deferred[str]:
         """C: C{virConnectDomainXMLFromNative}; C{REMOTE_PROC_CONNECT_DOMAIN_XML_FROM_NATIVE}, 135; low
         priority; needs connect:write.
         """
 
-    def connectDomainXMLToNative(nativeFormat: str, domainXml: str, flags: int) -> Deferred[str]:
+    def connectDomainXMLToNative(nativeFormat: str, domainXml: str, flags: int = 0) -> Deferred[str]:
         """C: C{virConnectDomainXMLToNative}; C{REMOTE_PROC_CONNECT_DOMAIN_XML_TO_NATIVE}, 136; low priority;
         needs connect:write.
         """
@@ -438,18 +441,18 @@ class IDomain(Interface):
         domain:read.
         """
 
-    def domainMemoryStats(dom: Domain, maxStats: int, flags: int) -> Deferred[list[DomainMemoryStat]]:
+    def domainMemoryStats(dom: Domain, maxStats: int, flags: int = 0) -> Deferred[list[DomainMemoryStat]]:
         """C: C{virDomainMemoryStats}; C{REMOTE_PROC_DOMAIN_MEMORY_STATS}, 159; low priority; needs
         domain:read.
         """
 
-    def domainAttachDeviceFlags(dom: Domain, xml: str, flags: int) -> Deferred[None]:
+    def domainAttachDeviceFlags(dom: Domain, xml: str, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainAttachDeviceFlags}; C{REMOTE_PROC_DOMAIN_ATTACH_DEVICE_FLAGS}, 160; low priority;
         needs domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
-    def domainDetachDeviceFlags(dom: Domain, xml: str, flags: int) -> Deferred[None]:
+    def domainDetachDeviceFlags(dom: Domain, xml: str, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainDetachDeviceFlags}; C{REMOTE_PROC_DOMAIN_DETACH_DEVICE_FLAGS}, 161; low priority;
         needs domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
@@ -463,57 +466,57 @@ class IDomain(Interface):
     def domainAbortJob(dom: Domain) -> Deferred[None]:
         """C: C{virDomainAbortJob}; C{REMOTE_PROC_DOMAIN_ABORT_JOB}, 164; low priority; needs domain:write."""
 
-    def domainUpdateDeviceFlags(dom: Domain, xml: str, flags: int) -> Deferred[None]:
+    def domainUpdateDeviceFlags(dom: Domain, xml: str, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainUpdateDeviceFlags}; C{REMOTE_PROC_DOMAIN_UPDATE_DEVICE_FLAGS}, 174; low priority;
         needs domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
-    def domainManagedSave(dom: Domain, flags: int) -> Deferred[None]:
+    def domainManagedSave(dom: Domain, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainManagedSave}; C{REMOTE_PROC_DOMAIN_MANAGED_SAVE}, 182; low priority; needs
         domain:hibernate.
         """
 
-    def domainHasManagedSaveImage(dom: Domain, flags: int) -> Deferred[int]:
+    def domainHasManagedSaveImage(dom: Domain, flags: int = 0) -> Deferred[int]:
         """C: C{virDomainHasManagedSaveImage}; C{REMOTE_PROC_DOMAIN_HAS_MANAGED_SAVE_IMAGE}, 183; low
         priority; needs domain:read.
         """
 
-    def domainManagedSaveRemove(dom: Domain, flags: int) -> Deferred[None]:
+    def domainManagedSaveRemove(dom: Domain, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainManagedSaveRemove}; C{REMOTE_PROC_DOMAIN_MANAGED_SAVE_REMOVE}, 184; low priority;
         needs domain:hibernate.
         """
 
-    def domainCreateWithFlags(dom: Domain, flags: int) -> Deferred[Domain]:
+    def domainCreateWithFlags(dom: Domain, flags: int = 0) -> Deferred[Domain]:
         """C: C{virDomainCreateWithFlags}; C{REMOTE_PROC_DOMAIN_CREATE_WITH_FLAGS}, 196; low priority; needs
         domain:start.
         """
 
-    def domainSetMemoryParameters(dom: Domain, params: TypedParams, flags: int) -> Deferred[None]:
+    def domainSetMemoryParameters(dom: Domain, params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetMemoryParameters}; C{REMOTE_PROC_DOMAIN_SET_MEMORY_PARAMETERS}, 197; low
         priority; needs domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
     def domainGetMemoryParameters(
-        dom: Domain, nparams: int, flags: int
+        dom: Domain, nparams: int, flags: int = 0
     ) -> Deferred[DomainGetMemoryParametersRet]:
         """C: C{virDomainGetMemoryParameters}; C{REMOTE_PROC_DOMAIN_GET_MEMORY_PARAMETERS}, 198; low
         priority; needs domain:read.
         """
 
-    def domainSetVcpusFlags(dom: Domain, nvcpus: int, flags: int) -> Deferred[None]:
+    def domainSetVcpusFlags(dom: Domain, nvcpus: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetVcpusFlags}; C{REMOTE_PROC_DOMAIN_SET_VCPUS_FLAGS}, 199; low priority; needs
         domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG, domain:write:VIR_DOMAIN_VCPU_GUEST.
         """
 
-    def domainGetVcpusFlags(dom: Domain, flags: int) -> Deferred[int]:
+    def domainGetVcpusFlags(dom: Domain, flags: int = 0) -> Deferred[int]:
         """C: C{virDomainGetVcpusFlags}; C{REMOTE_PROC_DOMAIN_GET_VCPUS_FLAGS}, 200; low priority; needs
         domain:read, domain:write:VIR_DOMAIN_VCPU_GUEST.
         """
 
-    def domainOpenConsole(dom: Domain, dev_name: str | None, flags: int) -> Deferred[None]:
+    def domainOpenConsole(dom: Domain, dev_name: str | None, flags: int = 0) -> Deferred[Any]:
         """C: C{virDomainOpenConsole}; C{REMOTE_PROC_DOMAIN_OPEN_CONSOLE}, 201; low priority; opens a stream
         both ways; needs domain:open_device.
         """
@@ -522,127 +525,127 @@ class IDomain(Interface):
         """C: C{virDomainIsUpdated}; C{REMOTE_PROC_DOMAIN_IS_UPDATED}, 202; high priority; needs domain:read.
         """
 
-    def domainSetMemoryFlags(dom: Domain, memory: int, flags: int) -> Deferred[None]:
+    def domainSetMemoryFlags(dom: Domain, memory: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetMemoryFlags}; C{REMOTE_PROC_DOMAIN_SET_MEMORY_FLAGS}, 204; low priority; needs
         domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
-    def domainSetBlkioParameters(dom: Domain, params: TypedParams, flags: int) -> Deferred[None]:
+    def domainSetBlkioParameters(dom: Domain, params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetBlkioParameters}; C{REMOTE_PROC_DOMAIN_SET_BLKIO_PARAMETERS}, 205; low priority;
         needs domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
     def domainGetBlkioParameters(
-        dom: Domain, nparams: int, flags: int
+        dom: Domain, nparams: int, flags: int = 0
     ) -> Deferred[DomainGetBlkioParametersRet]:
         """C: C{virDomainGetBlkioParameters}; C{REMOTE_PROC_DOMAIN_GET_BLKIO_PARAMETERS}, 206; low priority;
         needs domain:read.
         """
 
-    def domainInjectNMI(dom: Domain, flags: int) -> Deferred[None]:
+    def domainInjectNMI(dom: Domain, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainInjectNMI}; C{REMOTE_PROC_DOMAIN_INJECT_NMI}, 210; low priority; needs
         domain:inject_nmi.
         """
 
-    def domainScreenshot(dom: Domain, screen: int, flags: int) -> Deferred[str | None]:
+    def domainScreenshot(dom: Domain, screen: int, flags: int = 0) -> Deferred[tuple[str | None, Any]]:
         """C: C{virDomainScreenshot}; C{REMOTE_PROC_DOMAIN_SCREENSHOT}, 211; low priority; opens a stream to
         the client; needs domain:screenshot.
         """
 
-    def domainGetState(dom: Domain, flags: int) -> Deferred[DomainGetStateRet]:
+    def domainGetState(dom: Domain, flags: int = 0) -> Deferred[DomainGetStateRet]:
         """C: C{virDomainGetState}; C{REMOTE_PROC_DOMAIN_GET_STATE}, 212; high priority; needs domain:read."""
 
-    def domainSetSchedulerParametersFlags(dom: Domain, params: TypedParams, flags: int) -> Deferred[None]:
+    def domainSetSchedulerParametersFlags(dom: Domain, params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetSchedulerParametersFlags}; C{REMOTE_PROC_DOMAIN_SET_SCHEDULER_PARAMETERS_FLAGS},
         219; low priority; needs domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
-    def domainGetSchedulerParametersFlags(dom: Domain, nparams: int, flags: int) -> Deferred[TypedParams]:
+    def domainGetSchedulerParametersFlags(dom: Domain, nparams: int, flags: int = 0) -> Deferred[TypedParams]:
         """C: C{virDomainGetSchedulerParametersFlags}; C{REMOTE_PROC_DOMAIN_GET_SCHEDULER_PARAMETERS_FLAGS},
         223; low priority; needs domain:read.
         """
 
-    def domainPinVcpuFlags(dom: Domain, vcpu: int, cpumap: bytes, flags: int) -> Deferred[None]:
+    def domainPinVcpuFlags(dom: Domain, vcpu: int, cpumap: bytes, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainPinVcpuFlags}; C{REMOTE_PROC_DOMAIN_PIN_VCPU_FLAGS}, 225; low priority; needs
         domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
     def domainSendKey(
-        dom: Domain, codeset: int, holdtime: int, keycodes: list[int], flags: int
+        dom: Domain, codeset: int, holdtime: int, keycodes: list[int], flags: int = 0
     ) -> Deferred[None]:
         """C: C{virDomainSendKey}; C{REMOTE_PROC_DOMAIN_SEND_KEY}, 226; low priority; needs
         domain:send_input.
         """
 
-    def domainGetControlInfo(dom: Domain, flags: int) -> Deferred[DomainGetControlInfoRet]:
+    def domainGetControlInfo(dom: Domain, flags: int = 0) -> Deferred[DomainGetControlInfoRet]:
         """C: C{virDomainGetControlInfo}; C{REMOTE_PROC_DOMAIN_GET_CONTROL_INFO}, 229; high priority; needs
         domain:read.
         """
 
     def domainGetVcpuPinInfo(
-        dom: Domain, ncpumaps: int, maplen: int, flags: int
+        dom: Domain, ncpumaps: int, maplen: int, flags: int = 0
     ) -> Deferred[DomainGetVcpuPinInfoRet]:
         """C: C{virDomainGetVcpuPinInfo}; C{REMOTE_PROC_DOMAIN_GET_VCPU_PIN_INFO}, 230; low priority; needs
         domain:read.
         """
 
-    def domainUndefineFlags(dom: Domain, flags: int) -> Deferred[None]:
+    def domainUndefineFlags(dom: Domain, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainUndefineFlags}; C{REMOTE_PROC_DOMAIN_UNDEFINE_FLAGS}, 231; high priority; needs
         domain:delete.
         """
 
-    def domainSaveFlags(dom: Domain, to: str, dxml: str | None, flags: int) -> Deferred[None]:
+    def domainSaveFlags(dom: Domain, to: str, dxml: str | None, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSaveFlags}; C{REMOTE_PROC_DOMAIN_SAVE_FLAGS}, 232; low priority; needs
         domain:hibernate.
         """
 
-    def domainRestoreFlags(from_: str, dxml: str | None, flags: int) -> Deferred[None]:
+    def domainRestoreFlags(from_: str, dxml: str | None, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainRestoreFlags}; C{REMOTE_PROC_DOMAIN_RESTORE_FLAGS}, 233; low priority; needs
         domain:start, domain:write.
         """
 
-    def domainDestroyFlags(dom: Domain, flags: int) -> Deferred[None]:
+    def domainDestroyFlags(dom: Domain, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainDestroyFlags}; C{REMOTE_PROC_DOMAIN_DESTROY_FLAGS}, 234; high priority; needs
         domain:stop.
         """
 
-    def domainSaveImageGetXMLDesc(file: str, flags: int) -> Deferred[str]:
+    def domainSaveImageGetXMLDesc(file: str, flags: int = 0) -> Deferred[str]:
         """C: C{virDomainSaveImageGetXMLDesc}; C{REMOTE_PROC_DOMAIN_SAVE_IMAGE_GET_XML_DESC}, 235; high
         priority; needs domain:write.
         """
 
-    def domainSaveImageDefineXML(file: str, dxml: str, flags: int) -> Deferred[None]:
+    def domainSaveImageDefineXML(file: str, dxml: str, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSaveImageDefineXML}; C{REMOTE_PROC_DOMAIN_SAVE_IMAGE_DEFINE_XML}, 236; high
         priority; needs domain:write, domain:hibernate.
         """
 
-    def domainReset(dom: Domain, flags: int) -> Deferred[None]:
+    def domainReset(dom: Domain, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainReset}; C{REMOTE_PROC_DOMAIN_RESET}, 245; low priority; needs domain:reset."""
 
-    def domainOpenGraphics(dom: Domain, idx: int, flags: int) -> Deferred[None]:
+    def domainOpenGraphics(dom: Domain, idx: int, flags: int = 0, fds: Sequence[int] = ()) -> Deferred[None]:
         """C: C{virDomainOpenGraphics}; C{REMOTE_PROC_DOMAIN_OPEN_GRAPHICS}, 249; low priority; descriptors
         come with the call; needs domain:open_graphics.
         """
 
-    def domainSetNumaParameters(dom: Domain, params: TypedParams, flags: int) -> Deferred[None]:
+    def domainSetNumaParameters(dom: Domain, params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetNumaParameters}; C{REMOTE_PROC_DOMAIN_SET_NUMA_PARAMETERS}, 254; low priority;
         needs domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
     def domainGetNumaParameters(
-        dom: Domain, nparams: int, flags: int
+        dom: Domain, nparams: int, flags: int = 0
     ) -> Deferred[DomainGetNumaParametersRet]:
         """C: C{virDomainGetNumaParameters}; C{REMOTE_PROC_DOMAIN_GET_NUMA_PARAMETERS}, 255; low priority;
         needs domain:read.
         """
 
     def domainSetInterfaceParameters(
-        dom: Domain, device: str, params: TypedParams, flags: int
+        dom: Domain, device: str, params: TypedParams, flags: int = 0
     ) -> Deferred[None]:
         """C: C{virDomainSetInterfaceParameters}; C{REMOTE_PROC_DOMAIN_SET_INTERFACE_PARAMETERS}, 256; low
         priority; needs domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
@@ -650,58 +653,58 @@ class IDomain(Interface):
         """
 
     def domainGetInterfaceParameters(
-        dom: Domain, device: str, nparams: int, flags: int
+        dom: Domain, device: str, nparams: int, flags: int = 0
     ) -> Deferred[DomainGetInterfaceParametersRet]:
         """C: C{virDomainGetInterfaceParameters}; C{REMOTE_PROC_DOMAIN_GET_INTERFACE_PARAMETERS}, 257; low
         priority; needs domain:read.
         """
 
-    def domainShutdownFlags(dom: Domain, flags: int) -> Deferred[None]:
+    def domainShutdownFlags(dom: Domain, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainShutdownFlags}; C{REMOTE_PROC_DOMAIN_SHUTDOWN_FLAGS}, 258; low priority; needs
         domain:init_control, domain:write:VIR_DOMAIN_SHUTDOWN_GUEST_AGENT.
         """
 
-    def domainPMSuspendForDuration(dom: Domain, target: int, duration: int, flags: int) -> Deferred[None]:
+    def domainPMSuspendForDuration(dom: Domain, target: int, duration: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainPMSuspendForDuration}; C{REMOTE_PROC_DOMAIN_PM_SUSPEND_FOR_DURATION}, 261; low
         priority; needs domain:pm_control.
         """
 
     def domainGetCPUStats(
-        dom: Domain, nparams: int, start_cpu: int, ncpus: int, flags: int
+        dom: Domain, nparams: int, start_cpu: int, ncpus: int, flags: int = 0
     ) -> Deferred[DomainGetCPUStatsRet]:
         """C: C{virDomainGetCPUStats}; C{REMOTE_PROC_DOMAIN_GET_CPU_STATS}, 262; low priority; needs
         domain:read.
         """
 
-    def domainGetDiskErrors(dom: Domain, maxerrors: int, flags: int) -> Deferred[DomainGetDiskErrorsRet]:
+    def domainGetDiskErrors(dom: Domain, maxerrors: int, flags: int = 0) -> Deferred[DomainGetDiskErrorsRet]:
         """C: C{virDomainGetDiskErrors}; C{REMOTE_PROC_DOMAIN_GET_DISK_ERRORS}, 263; low priority; needs
         domain:read.
         """
 
     def domainSetMetadata(
-        dom: Domain, type: int, metadata: str | None, key: str | None, uri: str | None, flags: int
+        dom: Domain, type: int, metadata: str | None, key: str | None, uri: str | None, flags: int = 0
     ) -> Deferred[None]:
         """C: C{virDomainSetMetadata}; C{REMOTE_PROC_DOMAIN_SET_METADATA}, 264; low priority; needs
         domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
-    def domainGetMetadata(dom: Domain, type: int, uri: str | None, flags: int) -> Deferred[str]:
+    def domainGetMetadata(dom: Domain, type: int, uri: str | None, flags: int = 0) -> Deferred[str]:
         """C: C{virDomainGetMetadata}; C{REMOTE_PROC_DOMAIN_GET_METADATA}, 265; low priority; needs
         domain:read.
         """
 
-    def domainPMWakeup(dom: Domain, flags: int) -> Deferred[None]:
+    def domainPMWakeup(dom: Domain, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainPMWakeup}; C{REMOTE_PROC_DOMAIN_PM_WAKEUP}, 267; low priority; needs
         domain:pm_control.
         """
 
-    def connectListAllDomains(need_results: int, flags: int) -> Deferred[ConnectListAllDomainsRet]:
+    def connectListAllDomains(need_results: int, flags: int = 0) -> Deferred[ConnectListAllDomainsRet]:
         """C: C{virConnectListAllDomains}; C{REMOTE_PROC_CONNECT_LIST_ALL_DOMAINS}, 273; high priority; needs
         connect:search_domains; shows what grants domain:getattr.
         """
 
-    def domainGetHostname(dom: Domain, flags: int) -> Deferred[str]:
+    def domainGetHostname(dom: Domain, flags: int = 0) -> Deferred[str]:
         """C: C{virDomainGetHostname}; C{REMOTE_PROC_DOMAIN_GET_HOSTNAME}, 277; low priority; needs
         domain:write.
         """
@@ -711,269 +714,269 @@ class IDomain(Interface):
         priority; needs domain:read.
         """
 
-    def domainPinEmulator(dom: Domain, cpumap: bytes, flags: int) -> Deferred[None]:
+    def domainPinEmulator(dom: Domain, cpumap: bytes, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainPinEmulator}; C{REMOTE_PROC_DOMAIN_PIN_EMULATOR}, 279; low priority; needs
         domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
     def domainGetEmulatorPinInfo(
-        dom: Domain, maplen: int, flags: int
+        dom: Domain, maplen: int, flags: int = 0
     ) -> Deferred[DomainGetEmulatorPinInfoRet]:
         """C: C{virDomainGetEmulatorPinInfo}; C{REMOTE_PROC_DOMAIN_GET_EMULATOR_PIN_INFO}, 280; low priority;
         needs domain:read.
         """
 
-    def domainFSTrim(dom: Domain, mountPoint: str | None, minimum: int, flags: int) -> Deferred[None]:
+    def domainFSTrim(dom: Domain, mountPoint: str | None, minimum: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainFSTrim}; C{REMOTE_PROC_DOMAIN_FSTRIM}, 294; low priority; needs domain:fs_trim."""
 
-    def domainSendProcessSignal(dom: Domain, pid_value: int, signum: int, flags: int) -> Deferred[None]:
+    def domainSendProcessSignal(dom: Domain, pid_value: int, signum: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSendProcessSignal}; C{REMOTE_PROC_DOMAIN_SEND_PROCESS_SIGNAL}, 295; low priority;
         needs domain:send_signal.
         """
 
-    def domainOpenChannel(dom: Domain, name: str | None, flags: int) -> Deferred[None]:
+    def domainOpenChannel(dom: Domain, name: str | None, flags: int = 0) -> Deferred[Any]:
         """C: C{virDomainOpenChannel}; C{REMOTE_PROC_DOMAIN_OPEN_CHANNEL}, 296; low priority; opens a stream
         both ways; needs domain:open_device.
         """
 
-    def domainGetJobStats(dom: Domain, flags: int) -> Deferred[DomainGetJobStatsRet]:
+    def domainGetJobStats(dom: Domain, flags: int = 0) -> Deferred[DomainGetJobStatsRet]:
         """C: C{virDomainGetJobStats}; C{REMOTE_PROC_DOMAIN_GET_JOB_STATS}, 298; low priority; needs
         domain:read.
         """
 
-    def domainSetMemoryStatsPeriod(dom: Domain, period: int, flags: int) -> Deferred[None]:
+    def domainSetMemoryStatsPeriod(dom: Domain, period: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetMemoryStatsPeriod}; C{REMOTE_PROC_DOMAIN_SET_MEMORY_STATS_PERIOD}, 308; low
         priority; needs domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
-    def domainCreateXMLWithFiles(xml_desc: str, flags: int) -> Deferred[Domain]:
+    def domainCreateXMLWithFiles(xml_desc: str, flags: int = 0, fds: Sequence[int] = ()) -> Deferred[Domain]:
         """C: C{virDomainCreateXMLWithFiles}; C{REMOTE_PROC_DOMAIN_CREATE_XML_WITH_FILES}, 309; low priority;
         descriptors come with the call; needs domain:write, domain:start.
         """
 
-    def domainCreateWithFiles(dom: Domain, flags: int) -> Deferred[Domain]:
+    def domainCreateWithFiles(dom: Domain, flags: int = 0, fds: Sequence[int] = ()) -> Deferred[Domain]:
         """C: C{virDomainCreateWithFiles}; C{REMOTE_PROC_DOMAIN_CREATE_WITH_FILES}, 310; low priority;
         descriptors come with the call; needs domain:start.
         """
 
-    def domainCoreDumpWithFormat(dom: Domain, to: str, dumpformat: int, flags: int) -> Deferred[None]:
+    def domainCoreDumpWithFormat(dom: Domain, to: str, dumpformat: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainCoreDumpWithFormat}; C{REMOTE_PROC_DOMAIN_CORE_DUMP_WITH_FORMAT}, 334; low priority;
         needs domain:core_dump.
         """
 
-    def domainFSFreeze(dom: Domain, mountpoints: list[str], flags: int) -> Deferred[int]:
+    def domainFSFreeze(dom: Domain, mountpoints: list[str], flags: int = 0) -> Deferred[int]:
         """C: C{virDomainFSFreeze}; C{REMOTE_PROC_DOMAIN_FSFREEZE}, 335; low priority; needs
         domain:fs_freeze.
         """
 
-    def domainFSThaw(dom: Domain, mountpoints: list[str], flags: int) -> Deferred[int]:
+    def domainFSThaw(dom: Domain, mountpoints: list[str], flags: int = 0) -> Deferred[int]:
         """C: C{virDomainFSThaw}; C{REMOTE_PROC_DOMAIN_FSTHAW}, 336; low priority; needs domain:fs_freeze."""
 
-    def domainGetTime(dom: Domain, flags: int) -> Deferred[DomainGetTimeRet]:
+    def domainGetTime(dom: Domain, flags: int = 0) -> Deferred[DomainGetTimeRet]:
         """C: C{virDomainGetTime}; C{REMOTE_PROC_DOMAIN_GET_TIME}, 337; low priority; needs domain:write."""
 
-    def domainSetTime(dom: Domain, seconds: int, nseconds: int, flags: int) -> Deferred[None]:
+    def domainSetTime(dom: Domain, seconds: int, nseconds: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetTime}; C{REMOTE_PROC_DOMAIN_SET_TIME}, 338; low priority; needs domain:set_time.
         """
 
     def connectGetDomainCapabilities(
-        emulatorbin: str | None, arch: str | None, machine: str | None, virttype: str | None, flags: int
+        emulatorbin: str | None, arch: str | None, machine: str | None, virttype: str | None, flags: int = 0
     ) -> Deferred[str]:
         """C: C{virConnectGetDomainCapabilities}; C{REMOTE_PROC_CONNECT_GET_DOMAIN_CAPABILITIES}, 342; low
         priority; needs connect:write.
         """
 
-    def domainOpenGraphicsFD(dom: Domain, idx: int, flags: int) -> Deferred[None]:
+    def domainOpenGraphicsFD(dom: Domain, idx: int, flags: int = 0) -> Deferred[list[int]]:
         """C: C{virDomainOpenGraphicsFD}; C{REMOTE_PROC_DOMAIN_OPEN_GRAPHICS_FD}, 343; low priority;
         descriptors come with the reply; needs domain:open_graphics.
         """
 
     def connectGetAllDomainStats(
-        doms: list[Domain], stats: int, flags: int
+        doms: list[Domain], stats: int, flags: int = 0
     ) -> Deferred[list[DomainStatsRecord]]:
         """C: C{virConnectGetAllDomainStats}; C{REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS}, 344; low priority;
         needs connect:search_domains; shows what grants domain:read.
         """
 
-    def domainGetFSInfo(dom: Domain, flags: int) -> Deferred[DomainGetFSInfoRet]:
+    def domainGetFSInfo(dom: Domain, flags: int = 0) -> Deferred[DomainGetFSInfoRet]:
         """C: C{virDomainGetFSInfo}; C{REMOTE_PROC_DOMAIN_GET_FSINFO}, 349; low priority; needs
         domain:fs_freeze.
         """
 
-    def domainDefineXMLFlags(xml: str, flags: int) -> Deferred[Domain]:
+    def domainDefineXMLFlags(xml: str, flags: int = 0) -> Deferred[Domain]:
         """C: C{virDomainDefineXMLFlags}; C{REMOTE_PROC_DOMAIN_DEFINE_XML_FLAGS}, 350; high priority; needs
         domain:write, domain:save.
         """
 
-    def domainGetIOThreadInfo(dom: Domain, flags: int) -> Deferred[DomainGetIOThreadInfoRet]:
+    def domainGetIOThreadInfo(dom: Domain, flags: int = 0) -> Deferred[DomainGetIOThreadInfoRet]:
         """C: C{virDomainGetIOThreadInfo}; C{REMOTE_PROC_DOMAIN_GET_IOTHREAD_INFO}, 351; low priority; needs
         domain:read.
         """
 
-    def domainPinIOThread(dom: Domain, iothreads_id: int, cpumap: bytes, flags: int) -> Deferred[None]:
+    def domainPinIOThread(dom: Domain, iothreads_id: int, cpumap: bytes, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainPinIOThread}; C{REMOTE_PROC_DOMAIN_PIN_IOTHREAD}, 352; low priority; needs
         domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
-    def domainInterfaceAddresses(dom: Domain, source: int, flags: int) -> Deferred[list[DomainInterface]]:
+    def domainInterfaceAddresses(dom: Domain, source: int, flags: int = 0) -> Deferred[list[DomainInterface]]:
         """C: C{virDomainInterfaceAddresses}; C{REMOTE_PROC_DOMAIN_INTERFACE_ADDRESSES}, 353; low priority;
         needs domain:read, domain:write::source:VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT.
         """
 
-    def domainAddIOThread(dom: Domain, iothread_id: int, flags: int) -> Deferred[None]:
+    def domainAddIOThread(dom: Domain, iothread_id: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainAddIOThread}; C{REMOTE_PROC_DOMAIN_ADD_IOTHREAD}, 355; low priority; needs
         domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
-    def domainDelIOThread(dom: Domain, iothread_id: int, flags: int) -> Deferred[None]:
+    def domainDelIOThread(dom: Domain, iothread_id: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainDelIOThread}; C{REMOTE_PROC_DOMAIN_DEL_IOTHREAD}, 356; low priority; needs
         domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
     def domainSetUserPassword(
-        dom: Domain, user: str | None, password: str | None, flags: int
+        dom: Domain, user: str | None, password: str | None, flags: int = 0
     ) -> Deferred[None]:
         """C: C{virDomainSetUserPassword}; C{REMOTE_PROC_DOMAIN_SET_USER_PASSWORD}, 357; low priority; needs
         domain:set_password.
         """
 
-    def domainRename(dom: Domain, new_name: str | None, flags: int) -> Deferred[int]:
+    def domainRename(dom: Domain, new_name: str | None, flags: int = 0) -> Deferred[int]:
         """C: C{virDomainRename}; C{REMOTE_PROC_DOMAIN_RENAME}, 358; low priority; needs domain:write,
         domain:save.
         """
 
-    def domainGetPerfEvents(dom: Domain, flags: int) -> Deferred[TypedParams]:
+    def domainGetPerfEvents(dom: Domain, flags: int = 0) -> Deferred[TypedParams]:
         """C: C{virDomainGetPerfEvents}; C{REMOTE_PROC_DOMAIN_GET_PERF_EVENTS}, 365; low priority; needs
         domain:read.
         """
 
-    def domainSetPerfEvents(dom: Domain, params: TypedParams, flags: int) -> Deferred[None]:
+    def domainSetPerfEvents(dom: Domain, params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetPerfEvents}; C{REMOTE_PROC_DOMAIN_SET_PERF_EVENTS}, 366; low priority; needs
         domain:write.
         """
 
-    def domainGetGuestVcpus(dom: Domain, flags: int) -> Deferred[TypedParams]:
+    def domainGetGuestVcpus(dom: Domain, flags: int = 0) -> Deferred[TypedParams]:
         """C: C{virDomainGetGuestVcpus}; C{REMOTE_PROC_DOMAIN_GET_GUEST_VCPUS}, 371; low priority; needs
         domain:write.
         """
 
-    def domainSetGuestVcpus(dom: Domain, cpumap: str, state: int, flags: int) -> Deferred[None]:
+    def domainSetGuestVcpus(dom: Domain, cpumap: str, state: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetGuestVcpus}; C{REMOTE_PROC_DOMAIN_SET_GUEST_VCPUS}, 372; low priority; needs
         domain:write.
         """
 
-    def domainSetVcpu(dom: Domain, cpumap: str, state: int, flags: int) -> Deferred[None]:
+    def domainSetVcpu(dom: Domain, cpumap: str, state: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetVcpu}; C{REMOTE_PROC_DOMAIN_SET_VCPU}, 384; low priority; needs domain:write,
         domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE, domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
-    def domainManagedSaveGetXMLDesc(dom: Domain, flags: int) -> Deferred[str]:
+    def domainManagedSaveGetXMLDesc(dom: Domain, flags: int = 0) -> Deferred[str]:
         """C: C{virDomainManagedSaveGetXMLDesc}; C{REMOTE_PROC_DOMAIN_MANAGED_SAVE_GET_XML_DESC}, 388; low
         priority; needs domain:read, domain:read_secure:VIR_DOMAIN_SAVE_IMAGE_XML_SECURE.
         """
 
-    def domainManagedSaveDefineXML(dom: Domain, dxml: str | None, flags: int) -> Deferred[None]:
+    def domainManagedSaveDefineXML(dom: Domain, dxml: str | None, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainManagedSaveDefineXML}; C{REMOTE_PROC_DOMAIN_MANAGED_SAVE_DEFINE_XML}, 389; low
         priority; needs domain:write, domain:hibernate.
         """
 
-    def domainSetLifecycleAction(dom: Domain, type: int, action: int, flags: int) -> Deferred[None]:
+    def domainSetLifecycleAction(dom: Domain, type: int, action: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetLifecycleAction}; C{REMOTE_PROC_DOMAIN_SET_LIFECYCLE_ACTION}, 390; low priority;
         needs domain:write.
         """
 
-    def domainDetachDeviceAlias(dom: Domain, alias: str, flags: int) -> Deferred[None]:
+    def domainDetachDeviceAlias(dom: Domain, alias: str, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainDetachDeviceAlias}; C{REMOTE_PROC_DOMAIN_DETACH_DEVICE_ALIAS}, 392; low priority;
         needs domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
-    def domainGetLaunchSecurityInfo(dom: Domain, flags: int) -> Deferred[TypedParams]:
+    def domainGetLaunchSecurityInfo(dom: Domain, flags: int = 0) -> Deferred[TypedParams]:
         """C: C{virDomainGetLaunchSecurityInfo}; C{REMOTE_PROC_DOMAIN_GET_LAUNCH_SECURITY_INFO}, 396; low
         priority; needs domain:read.
         """
 
     def domainSetIOThreadParams(
-        dom: Domain, iothread_id: int, params: TypedParams, flags: int
+        dom: Domain, iothread_id: int, params: TypedParams, flags: int = 0
     ) -> Deferred[None]:
         """C: C{virDomainSetIOThreadParams}; C{REMOTE_PROC_DOMAIN_SET_IOTHREAD_PARAMS}, 402; low priority;
         needs domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
-    def domainGetGuestInfo(dom: Domain, types: int, flags: int) -> Deferred[TypedParams]:
+    def domainGetGuestInfo(dom: Domain, types: int, flags: int = 0) -> Deferred[TypedParams]:
         """C: C{virDomainGetGuestInfo}; C{REMOTE_PROC_DOMAIN_GET_GUEST_INFO}, 418; low priority; needs
         domain:write.
         """
 
-    def domainAgentSetResponseTimeout(dom: Domain, timeout: int, flags: int) -> Deferred[int]:
+    def domainAgentSetResponseTimeout(dom: Domain, timeout: int, flags: int = 0) -> Deferred[int]:
         """C: C{virDomainAgentSetResponseTimeout}; C{REMOTE_PROC_DOMAIN_AGENT_SET_RESPONSE_TIMEOUT}, 420; low
         priority; needs domain:write.
         """
 
     def domainBackupBegin(
-        dom: Domain, backup_xml: str, checkpoint_xml: str | None, flags: int
+        dom: Domain, backup_xml: str, checkpoint_xml: str | None, flags: int = 0
     ) -> Deferred[None]:
         """C: C{virDomainBackupBegin}; C{REMOTE_PROC_DOMAIN_BACKUP_BEGIN}, 421; low priority; needs
         domain:checkpoint, domain:block_write.
         """
 
-    def domainBackupGetXMLDesc(dom: Domain, flags: int) -> Deferred[str]:
+    def domainBackupGetXMLDesc(dom: Domain, flags: int = 0) -> Deferred[str]:
         """C: C{virDomainBackupGetXMLDesc}; C{REMOTE_PROC_DOMAIN_BACKUP_GET_XML_DESC}, 422; high priority;
         needs domain:read.
         """
 
-    def domainAuthorizedSSHKeysGet(dom: Domain, user: str, flags: int) -> Deferred[list[str]]:
+    def domainAuthorizedSSHKeysGet(dom: Domain, user: str, flags: int = 0) -> Deferred[list[str]]:
         """C: C{virDomainAuthorizedSSHKeysGet}; C{REMOTE_PROC_DOMAIN_AUTHORIZED_SSH_KEYS_GET}, 424; low
         priority; needs domain:write.
         """
 
-    def domainAuthorizedSSHKeysSet(dom: Domain, user: str, keys: list[str], flags: int) -> Deferred[None]:
+    def domainAuthorizedSSHKeysSet(dom: Domain, user: str, keys: list[str], flags: int = 0) -> Deferred[None]:
         """C: C{virDomainAuthorizedSSHKeysSet}; C{REMOTE_PROC_DOMAIN_AUTHORIZED_SSH_KEYS_SET}, 425; low
         priority; needs domain:write.
         """
 
-    def domainGetMessages(dom: Domain, flags: int) -> Deferred[list[str]]:
+    def domainGetMessages(dom: Domain, flags: int = 0) -> Deferred[list[str]]:
         """C: C{virDomainGetMessages}; C{REMOTE_PROC_DOMAIN_GET_MESSAGES}, 426; low priority; needs
         domain:read.
         """
 
-    def domainStartDirtyRateCalc(dom: Domain, seconds: int, flags: int) -> Deferred[None]:
+    def domainStartDirtyRateCalc(dom: Domain, seconds: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainStartDirtyRateCalc}; C{REMOTE_PROC_DOMAIN_START_DIRTY_RATE_CALC}, 427; low priority;
         needs domain:write.
         """
 
-    def domainSetLaunchSecurityState(dom: Domain, params: TypedParams, flags: int) -> Deferred[None]:
+    def domainSetLaunchSecurityState(dom: Domain, params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetLaunchSecurityState}; C{REMOTE_PROC_DOMAIN_SET_LAUNCH_SECURITY_STATE}, 439; low
         priority; needs domain:write.
         """
 
-    def domainSaveParams(dom: Domain, params: TypedParams, flags: int) -> Deferred[None]:
+    def domainSaveParams(dom: Domain, params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSaveParams}; C{REMOTE_PROC_DOMAIN_SAVE_PARAMS}, 440; low priority; needs
         domain:hibernate.
         """
 
-    def domainRestoreParams(params: TypedParams, flags: int) -> Deferred[None]:
+    def domainRestoreParams(params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainRestoreParams}; C{REMOTE_PROC_DOMAIN_RESTORE_PARAMS}, 441; low priority; needs
         domain:start, domain:write.
         """
 
-    def domainAbortJobFlags(dom: Domain, flags: int) -> Deferred[None]:
+    def domainAbortJobFlags(dom: Domain, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainAbortJobFlags}; C{REMOTE_PROC_DOMAIN_ABORT_JOB_FLAGS}, 442; low priority; needs
         domain:write.
         """
 
-    def domainFDAssociate(dom: Domain, name: str, flags: int) -> Deferred[None]:
+    def domainFDAssociate(dom: Domain, name: str, flags: int = 0, fds: Sequence[int] = ()) -> Deferred[None]:
         """C: C{virDomainFDAssociate}; C{REMOTE_PROC_DOMAIN_FD_ASSOCIATE}, 443; low priority; descriptors
         come with the call; needs domain:write.
         """
 
-    def domainGraphicsReload(dom: Domain, type: int, flags: int) -> Deferred[None]:
+    def domainGraphicsReload(dom: Domain, type: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainGraphicsReload}; C{REMOTE_PROC_DOMAIN_GRAPHICS_RELOAD}, 448; low priority; needs
         domain:write.
         """
@@ -989,7 +992,7 @@ class IDomain(Interface):
         """
 
     def domainAnnounceInterface(
-        dom: Domain, device: str | None, params: TypedParams, flags: int
+        dom: Domain, device: str | None, params: TypedParams, flags: int = 0
     ) -> Deferred[None]:
         """C: C{virDomainAnnounceInterface}; C{REMOTE_PROC_DOMAIN_ANNOUNCE_INTERFACE}, 456; low priority;
         needs domain:write.
@@ -1003,94 +1006,96 @@ class IDomainBlock(Interface):
         """C: C{virDomainBlockStats}; C{REMOTE_PROC_DOMAIN_BLOCK_STATS}, 64; low priority; needs domain:read.
         """
 
-    def domainBlockPeek(dom: Domain, path: str, offset: int, size: int, flags: int) -> Deferred[bytes]:
+    def domainBlockPeek(dom: Domain, path: str, offset: int, size: int, flags: int = 0) -> Deferred[bytes]:
         """C: C{virDomainBlockPeek}; C{REMOTE_PROC_DOMAIN_BLOCK_PEEK}, 103; low priority; needs
         domain:block_read.
         """
 
-    def domainGetBlockInfo(dom: Domain, path: str, flags: int) -> Deferred[DomainGetBlockInfoRet]:
+    def domainGetBlockInfo(dom: Domain, path: str, flags: int = 0) -> Deferred[DomainGetBlockInfoRet]:
         """C: C{virDomainGetBlockInfo}; C{REMOTE_PROC_DOMAIN_GET_BLOCK_INFO}, 194; low priority; needs
         domain:read.
         """
 
-    def domainBlockJobAbort(dom: Domain, path: str, flags: int) -> Deferred[None]:
+    def domainBlockJobAbort(dom: Domain, path: str, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainBlockJobAbort}; C{REMOTE_PROC_DOMAIN_BLOCK_JOB_ABORT}, 237; low priority; needs
         domain:write.
         """
 
-    def domainGetBlockJobInfo(dom: Domain, path: str, flags: int) -> Deferred[DomainGetBlockJobInfoRet]:
+    def domainGetBlockJobInfo(dom: Domain, path: str, flags: int = 0) -> Deferred[DomainGetBlockJobInfoRet]:
         """C: C{virDomainGetBlockJobInfo}; C{REMOTE_PROC_DOMAIN_GET_BLOCK_JOB_INFO}, 238; low priority; needs
         domain:read.
         """
 
-    def domainBlockJobSetSpeed(dom: Domain, path: str, bandwidth: int, flags: int) -> Deferred[None]:
+    def domainBlockJobSetSpeed(dom: Domain, path: str, bandwidth: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainBlockJobSetSpeed}; C{REMOTE_PROC_DOMAIN_BLOCK_JOB_SET_SPEED}, 239; low priority;
         needs domain:write.
         """
 
-    def domainBlockPull(dom: Domain, path: str, bandwidth: int, flags: int) -> Deferred[None]:
+    def domainBlockPull(dom: Domain, path: str, bandwidth: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainBlockPull}; C{REMOTE_PROC_DOMAIN_BLOCK_PULL}, 240; low priority; needs
         domain:block_write.
         """
 
     def domainBlockStatsFlags(
-        dom: Domain, path: str, nparams: int, flags: int
+        dom: Domain, path: str, nparams: int, flags: int = 0
     ) -> Deferred[DomainBlockStatsFlagsRet]:
         """C: C{virDomainBlockStatsFlags}; C{REMOTE_PROC_DOMAIN_BLOCK_STATS_FLAGS}, 243; low priority; needs
         domain:read.
         """
 
-    def domainBlockResize(dom: Domain, disk: str, size: int, flags: int) -> Deferred[None]:
+    def domainBlockResize(dom: Domain, disk: str, size: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainBlockResize}; C{REMOTE_PROC_DOMAIN_BLOCK_RESIZE}, 251; low priority; needs
         domain:block_write.
         """
 
-    def domainSetBlockIoTune(dom: Domain, disk: str, params: TypedParams, flags: int) -> Deferred[None]:
+    def domainSetBlockIoTune(dom: Domain, disk: str, params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetBlockIoTune}; C{REMOTE_PROC_DOMAIN_SET_BLOCK_IO_TUNE}, 252; low priority; needs
         domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
     def domainGetBlockIoTune(
-        dom: Domain, disk: str | None, nparams: int, flags: int
+        dom: Domain, disk: str | None, nparams: int, flags: int = 0
     ) -> Deferred[DomainGetBlockIOTuneRet]:
         """C: C{virDomainGetBlockIoTune}; C{REMOTE_PROC_DOMAIN_GET_BLOCK_IO_TUNE}, 253; low priority; needs
         domain:read.
         """
 
     def domainBlockRebase(
-        dom: Domain, path: str, base: str | None, bandwidth: int, flags: int
+        dom: Domain, path: str, base: str | None, bandwidth: int, flags: int = 0
     ) -> Deferred[None]:
         """C: C{virDomainBlockRebase}; C{REMOTE_PROC_DOMAIN_BLOCK_REBASE}, 266; low priority; needs
         domain:block_write.
         """
 
     def domainBlockCommit(
-        dom: Domain, disk: str, base: str | None, top: str | None, bandwidth: int, flags: int
+        dom: Domain, disk: str, base: str | None, top: str | None, bandwidth: int, flags: int = 0
     ) -> Deferred[None]:
         """C: C{virDomainBlockCommit}; C{REMOTE_PROC_DOMAIN_BLOCK_COMMIT}, 290; low priority; needs
         domain:block_write.
         """
 
     def domainBlockCopy(
-        dom: Domain, path: str, destxml: str, params: TypedParams, flags: int
+        dom: Domain, path: str, destxml: str, params: TypedParams, flags: int = 0
     ) -> Deferred[None]:
         """C: C{virDomainBlockCopy}; C{REMOTE_PROC_DOMAIN_BLOCK_COPY}, 345; low priority; needs
         domain:block_write.
         """
 
-    def domainSetBlockThreshold(dom: Domain, dev: str, threshold: int, flags: int) -> Deferred[None]:
+    def domainSetBlockThreshold(dom: Domain, dev: str, threshold: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSetBlockThreshold}; C{REMOTE_PROC_DOMAIN_SET_BLOCK_THRESHOLD}, 386; low priority;
         needs domain:write.
         """
 
-    def domainSetThrottleGroup(dom: Domain, group: str, params: TypedParams, flags: int) -> Deferred[None]:
+    def domainSetThrottleGroup(
+        dom: Domain, group: str, params: TypedParams, flags: int = 0
+    ) -> Deferred[None]:
         """C: C{virDomainSetThrottleGroup}; C{REMOTE_PROC_DOMAIN_SET_THROTTLE_GROUP}, 451; low priority;
         needs domain:write, domain:save:!VIR_DOMAIN_AFFECT_CONFIG|VIR_DOMAIN_AFFECT_LIVE,
         domain:save:VIR_DOMAIN_AFFECT_CONFIG.
         """
 
-    def domainDelThrottleGroup(dom: Domain, group: str | None, flags: int) -> Deferred[None]:
+    def domainDelThrottleGroup(dom: Domain, group: str | None, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainDelThrottleGroup}; C{REMOTE_PROC_DOMAIN_DEL_THROTTLE_GROUP}, 452; low priority;
         needs domain:write, domain:save.
         """
@@ -1099,41 +1104,41 @@ class IDomainBlock(Interface):
 class IDomainCheckpoint(Interface):
     """Part of the program REMOTE."""
 
-    def domainCheckpointCreateXML(dom: Domain, xml_desc: str, flags: int) -> Deferred[DomainCheckpoint]:
+    def domainCheckpointCreateXML(dom: Domain, xml_desc: str, flags: int = 0) -> Deferred[DomainCheckpoint]:
         """C: C{virDomainCheckpointCreateXML}; C{REMOTE_PROC_DOMAIN_CHECKPOINT_CREATE_XML}, 411; low
         priority; needs domain:checkpoint, domain:fs_freeze:VIR_DOMAIN_CHECKPOINT_CREATE_QUIESCE.
         """
 
-    def domainCheckpointGetXMLDesc(checkpoint: DomainCheckpoint, flags: int) -> Deferred[str]:
+    def domainCheckpointGetXMLDesc(checkpoint: DomainCheckpoint, flags: int = 0) -> Deferred[str]:
         """C: C{virDomainCheckpointGetXMLDesc}; C{REMOTE_PROC_DOMAIN_CHECKPOINT_GET_XML_DESC}, 412; low
         priority; needs domain:read, domain:read_secure:VIR_DOMAIN_CHECKPOINT_XML_SECURE.
         """
 
     def domainListAllCheckpoints(
-        dom: Domain, need_results: int, flags: int
+        dom: Domain, need_results: int, flags: int = 0
     ) -> Deferred[DomainListAllCheckpointsRet]:
         """C: C{virDomainListAllCheckpoints}; C{REMOTE_PROC_DOMAIN_LIST_ALL_CHECKPOINTS}, 413; high priority;
         needs domain:read.
         """
 
     def domainCheckpointListAllChildren(
-        checkpoint: DomainCheckpoint, need_results: int, flags: int
+        checkpoint: DomainCheckpoint, need_results: int, flags: int = 0
     ) -> Deferred[DomainCheckpointListAllChildrenRet]:
         """C: C{virDomainCheckpointListAllChildren}; C{REMOTE_PROC_DOMAIN_CHECKPOINT_LIST_ALL_CHILDREN}, 414;
         high priority; needs domain:read.
         """
 
-    def domainCheckpointLookupByName(dom: Domain, name: str, flags: int) -> Deferred[DomainCheckpoint]:
+    def domainCheckpointLookupByName(dom: Domain, name: str, flags: int = 0) -> Deferred[DomainCheckpoint]:
         """C: C{virDomainCheckpointLookupByName}; C{REMOTE_PROC_DOMAIN_CHECKPOINT_LOOKUP_BY_NAME}, 415; high
         priority; needs domain:read.
         """
 
-    def domainCheckpointGetParent(checkpoint: DomainCheckpoint, flags: int) -> Deferred[DomainCheckpoint]:
+    def domainCheckpointGetParent(checkpoint: DomainCheckpoint, flags: int = 0) -> Deferred[DomainCheckpoint]:
         """C: C{virDomainCheckpointGetParent}; C{REMOTE_PROC_DOMAIN_CHECKPOINT_GET_PARENT}, 416; high
         priority; needs domain:read.
         """
 
-    def domainCheckpointDelete(checkpoint: DomainCheckpoint, flags: int) -> Deferred[None]:
+    def domainCheckpointDelete(checkpoint: DomainCheckpoint, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainCheckpointDelete}; C{REMOTE_PROC_DOMAIN_CHECKPOINT_DELETE}, 417; low priority; needs
         domain:checkpoint.
         """
@@ -1156,7 +1161,7 @@ class IDomainMigration(Interface):
         domain:migrate.
         """
 
-    def domainMigrateFinish(dname: str, cookie: bytes, uri: str, flags: int) -> Deferred[Domain]:
+    def domainMigrateFinish(dname: str, cookie: bytes, uri: str, flags: int = 0) -> Deferred[Domain]:
         """C: C{virDomainMigrateFinish}; C{REMOTE_PROC_DOMAIN_MIGRATE_FINISH}, 63; low priority; needs
         domain:migrate.
         """
@@ -1177,17 +1182,17 @@ class IDomainMigration(Interface):
 
     def domainMigratePrepareTunnel(
         flags: int, dname: str | None, bandwidth: int, dom_xml: str
-    ) -> Deferred[None]:
+    ) -> Deferred[Any]:
         """C: C{virDomainMigratePrepareTunnel}; C{REMOTE_PROC_DOMAIN_MIGRATE_PREPARE_TUNNEL}, 148; low
         priority; opens a stream to the server; needs domain:migrate, domain:start, domain:write.
         """
 
-    def domainMigrateSetMaxDowntime(dom: Domain, downtime: int, flags: int) -> Deferred[None]:
+    def domainMigrateSetMaxDowntime(dom: Domain, downtime: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainMigrateSetMaxDowntime}; C{REMOTE_PROC_DOMAIN_MIGRATE_SET_MAX_DOWNTIME}, 166; low
         priority; needs domain:migrate.
         """
 
-    def domainMigrateSetMaxSpeed(dom: Domain, bandwidth: int, flags: int) -> Deferred[None]:
+    def domainMigrateSetMaxSpeed(dom: Domain, bandwidth: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainMigrateSetMaxSpeed}; C{REMOTE_PROC_DOMAIN_MIGRATE_SET_MAX_SPEED}, 207; low priority;
         needs domain:migrate.
         """
@@ -1208,7 +1213,7 @@ class IDomainMigration(Interface):
 
     def domainMigratePrepareTunnel3(
         cookie_in: bytes, flags: int, dname: str | None, bandwidth: int, dom_xml: str
-    ) -> Deferred[bytes]:
+    ) -> Deferred[tuple[bytes, Any]]:
         """C: C{virDomainMigratePrepareTunnel3}; C{REMOTE_PROC_DOMAIN_MIGRATE_PREPARE_TUNNEL3}, 215; low
         priority; opens a stream to the server; needs domain:migrate, domain:start, domain:write.
         """
@@ -1239,44 +1244,44 @@ class IDomainMigration(Interface):
         domain:migrate.
         """
 
-    def domainMigrateGetMaxSpeed(dom: Domain, flags: int) -> Deferred[int]:
+    def domainMigrateGetMaxSpeed(dom: Domain, flags: int = 0) -> Deferred[int]:
         """C: C{virDomainMigrateGetMaxSpeed}; C{REMOTE_PROC_DOMAIN_MIGRATE_GET_MAX_SPEED}, 242; low priority;
         needs domain:migrate.
         """
 
-    def domainMigrateGetCompressionCache(dom: Domain, flags: int) -> Deferred[int]:
+    def domainMigrateGetCompressionCache(dom: Domain, flags: int = 0) -> Deferred[int]:
         """C: C{virDomainMigrateGetCompressionCache}; C{REMOTE_PROC_DOMAIN_MIGRATE_GET_COMPRESSION_CACHE},
         299; low priority; needs domain:migrate.
         """
 
-    def domainMigrateSetCompressionCache(dom: Domain, cacheSize: int, flags: int) -> Deferred[None]:
+    def domainMigrateSetCompressionCache(dom: Domain, cacheSize: int, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainMigrateSetCompressionCache}; C{REMOTE_PROC_DOMAIN_MIGRATE_SET_COMPRESSION_CACHE},
         300; low priority; needs domain:migrate.
         """
 
     def domainMigrateBegin3Params(
-        dom: Domain, params: TypedParams, flags: int
+        dom: Domain, params: TypedParams, flags: int = 0
     ) -> Deferred[DomainMigrateBegin3ParamsRet]:
         """C: C{virDomainMigrateBegin3Params}; C{REMOTE_PROC_DOMAIN_MIGRATE_BEGIN3_PARAMS}, 302; low
         priority; needs domain:migrate.
         """
 
     def domainMigratePrepare3Params(
-        params: TypedParams, cookie_in: bytes, flags: int
+        params: TypedParams, cookie_in: bytes, flags: int = 0
     ) -> Deferred[DomainMigratePrepare3ParamsRet]:
         """C: C{virDomainMigratePrepare3Params}; C{REMOTE_PROC_DOMAIN_MIGRATE_PREPARE3_PARAMS}, 303; low
         priority; needs domain:migrate, domain:start, domain:write.
         """
 
     def domainMigratePrepareTunnel3Params(
-        params: TypedParams, cookie_in: bytes, flags: int
-    ) -> Deferred[bytes]:
+        params: TypedParams, cookie_in: bytes, flags: int = 0
+    ) -> Deferred[tuple[bytes, Any]]:
         """C: C{virDomainMigratePrepareTunnel3Params}; C{REMOTE_PROC_DOMAIN_MIGRATE_PREPARE_TUNNEL3_PARAMS},
         304; low priority; opens a stream to the server; needs domain:migrate, domain:start, domain:write.
         """
 
     def domainMigratePerform3Params(
-        dom: Domain, dconnuri: str | None, params: TypedParams, cookie_in: bytes, flags: int
+        dom: Domain, dconnuri: str | None, params: TypedParams, cookie_in: bytes, flags: int = 0
     ) -> Deferred[bytes]:
         """C: C{virDomainMigratePerform3Params}; C{REMOTE_PROC_DOMAIN_MIGRATE_PERFORM3_PARAMS}, 305; low
         priority; needs domain:migrate.
@@ -1296,12 +1301,12 @@ class IDomainMigration(Interface):
         priority; needs domain:migrate.
         """
 
-    def domainMigrateStartPostCopy(dom: Domain, flags: int) -> Deferred[None]:
+    def domainMigrateStartPostCopy(dom: Domain, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainMigrateStartPostCopy}; C{REMOTE_PROC_DOMAIN_MIGRATE_START_POST_COPY}, 364; low
         priority; needs domain:migrate.
         """
 
-    def domainMigrateGetMaxDowntime(dom: Domain, flags: int) -> Deferred[int]:
+    def domainMigrateGetMaxDowntime(dom: Domain, flags: int = 0) -> Deferred[int]:
         """C: C{virDomainMigrateGetMaxDowntime}; C{REMOTE_PROC_DOMAIN_MIGRATE_GET_MAX_DOWNTIME}, 387; low
         priority; needs domain:migrate.
         """
@@ -1310,87 +1315,87 @@ class IDomainMigration(Interface):
 class IDomainSnapshot(Interface):
     """Part of the program REMOTE."""
 
-    def domainSnapshotCreateXML(dom: Domain, xml_desc: str, flags: int) -> Deferred[DomainSnapshot]:
+    def domainSnapshotCreateXML(dom: Domain, xml_desc: str, flags: int = 0) -> Deferred[DomainSnapshot]:
         """C: C{virDomainSnapshotCreateXML}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_CREATE_XML}, 185; low priority;
         needs domain:snapshot, domain:fs_freeze:VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE.
         """
 
-    def domainSnapshotGetXMLDesc(snap: DomainSnapshot, flags: int) -> Deferred[str]:
+    def domainSnapshotGetXMLDesc(snap: DomainSnapshot, flags: int = 0) -> Deferred[str]:
         """C: C{virDomainSnapshotGetXMLDesc}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_GET_XML_DESC}, 186; high
         priority; needs domain:read, domain:read_secure:VIR_DOMAIN_SNAPSHOT_XML_SECURE.
         """
 
-    def domainSnapshotNum(dom: Domain, flags: int) -> Deferred[int]:
+    def domainSnapshotNum(dom: Domain, flags: int = 0) -> Deferred[int]:
         """C: C{virDomainSnapshotNum}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_NUM}, 187; high priority; needs
         domain:read.
         """
 
-    def domainSnapshotListNames(dom: Domain, maxnames: int, flags: int) -> Deferred[list[str]]:
+    def domainSnapshotListNames(dom: Domain, maxnames: int, flags: int = 0) -> Deferred[list[str]]:
         """C: C{virDomainSnapshotListNames}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_LIST_NAMES}, 188; high priority;
         needs domain:read.
         """
 
-    def domainSnapshotLookupByName(dom: Domain, name: str, flags: int) -> Deferred[DomainSnapshot]:
+    def domainSnapshotLookupByName(dom: Domain, name: str, flags: int = 0) -> Deferred[DomainSnapshot]:
         """C: C{virDomainSnapshotLookupByName}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_LOOKUP_BY_NAME}, 189; high
         priority; needs domain:read.
         """
 
-    def domainHasCurrentSnapshot(dom: Domain, flags: int) -> Deferred[int]:
+    def domainHasCurrentSnapshot(dom: Domain, flags: int = 0) -> Deferred[int]:
         """C: C{virDomainHasCurrentSnapshot}; C{REMOTE_PROC_DOMAIN_HAS_CURRENT_SNAPSHOT}, 190; low priority;
         needs domain:read.
         """
 
-    def domainSnapshotCurrent(dom: Domain, flags: int) -> Deferred[DomainSnapshot]:
+    def domainSnapshotCurrent(dom: Domain, flags: int = 0) -> Deferred[DomainSnapshot]:
         """C: C{virDomainSnapshotCurrent}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_CURRENT}, 191; low priority; needs
         domain:read.
         """
 
-    def domainRevertToSnapshot(snap: DomainSnapshot, flags: int) -> Deferred[None]:
+    def domainRevertToSnapshot(snap: DomainSnapshot, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainRevertToSnapshot}; C{REMOTE_PROC_DOMAIN_REVERT_TO_SNAPSHOT}, 192; low priority;
         needs domain:snapshot.
         """
 
-    def domainSnapshotDelete(snap: DomainSnapshot, flags: int) -> Deferred[None]:
+    def domainSnapshotDelete(snap: DomainSnapshot, flags: int = 0) -> Deferred[None]:
         """C: C{virDomainSnapshotDelete}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_DELETE}, 193; low priority; needs
         domain:snapshot.
         """
 
-    def domainSnapshotGetParent(snap: DomainSnapshot, flags: int) -> Deferred[DomainSnapshot]:
+    def domainSnapshotGetParent(snap: DomainSnapshot, flags: int = 0) -> Deferred[DomainSnapshot]:
         """C: C{virDomainSnapshotGetParent}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_GET_PARENT}, 244; high priority;
         needs domain:read.
         """
 
-    def domainSnapshotNumChildren(snap: DomainSnapshot, flags: int) -> Deferred[int]:
+    def domainSnapshotNumChildren(snap: DomainSnapshot, flags: int = 0) -> Deferred[int]:
         """C: C{virDomainSnapshotNumChildren}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_NUM_CHILDREN}, 246; high
         priority; needs domain:read.
         """
 
     def domainSnapshotListChildrenNames(
-        snap: DomainSnapshot, maxnames: int, flags: int
+        snap: DomainSnapshot, maxnames: int, flags: int = 0
     ) -> Deferred[list[str]]:
         """C: C{virDomainSnapshotListChildrenNames}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_LIST_CHILDREN_NAMES}, 247;
         high priority; needs domain:read.
         """
 
-    def domainSnapshotIsCurrent(snap: DomainSnapshot, flags: int) -> Deferred[int]:
+    def domainSnapshotIsCurrent(snap: DomainSnapshot, flags: int = 0) -> Deferred[int]:
         """C: C{virDomainSnapshotIsCurrent}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_IS_CURRENT}, 271; low priority;
         needs domain:read.
         """
 
-    def domainSnapshotHasMetadata(snap: DomainSnapshot, flags: int) -> Deferred[int]:
+    def domainSnapshotHasMetadata(snap: DomainSnapshot, flags: int = 0) -> Deferred[int]:
         """C: C{virDomainSnapshotHasMetadata}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_HAS_METADATA}, 272; low
         priority; needs domain:read.
         """
 
     def domainListAllSnapshots(
-        dom: Domain, need_results: int, flags: int
+        dom: Domain, need_results: int, flags: int = 0
     ) -> Deferred[DomainListAllSnapshotsRet]:
         """C: C{virDomainListAllSnapshots}; C{REMOTE_PROC_DOMAIN_LIST_ALL_SNAPSHOTS}, 274; high priority;
         needs domain:read.
         """
 
     def domainSnapshotListAllChildren(
-        snapshot: DomainSnapshot, need_results: int, flags: int
+        snapshot: DomainSnapshot, need_results: int, flags: int = 0
     ) -> Deferred[DomainSnapshotListAllChildrenRet]:
         """C: C{virDomainSnapshotListAllChildren}; C{REMOTE_PROC_DOMAIN_SNAPSHOT_LIST_ALL_CHILDREN}, 275;
         high priority; needs domain:read.
@@ -1496,12 +1501,12 @@ class IHostInterface(Interface):
         priority; needs interface:getattr.
         """
 
-    def interfaceGetXMLDesc(iface: HostInterface, flags: int) -> Deferred[str]:
+    def interfaceGetXMLDesc(iface: HostInterface, flags: int = 0) -> Deferred[str]:
         """C: C{virInterfaceGetXMLDesc}; C{REMOTE_PROC_INTERFACE_GET_XML_DESC}, 130; low priority; needs
         interface:read.
         """
 
-    def interfaceDefineXML(xml: str, flags: int) -> Deferred[HostInterface]:
+    def interfaceDefineXML(xml: str, flags: int = 0) -> Deferred[HostInterface]:
         """C: C{virInterfaceDefineXML}; C{REMOTE_PROC_INTERFACE_DEFINE_XML}, 131; high priority; needs
         interface:write, interface:save.
         """
@@ -1511,12 +1516,12 @@ class IHostInterface(Interface):
         interface:delete.
         """
 
-    def interfaceCreate(iface: HostInterface, flags: int) -> Deferred[None]:
+    def interfaceCreate(iface: HostInterface, flags: int = 0) -> Deferred[None]:
         """C: C{virInterfaceCreate}; C{REMOTE_PROC_INTERFACE_CREATE}, 133; low priority; needs
         interface:start.
         """
 
-    def interfaceDestroy(iface: HostInterface, flags: int) -> Deferred[None]:
+    def interfaceDestroy(iface: HostInterface, flags: int = 0) -> Deferred[None]:
         """C: C{virInterfaceDestroy}; C{REMOTE_PROC_INTERFACE_DESTROY}, 134; high priority; needs
         interface:stop.
         """
@@ -1536,22 +1541,22 @@ class IHostInterface(Interface):
         interface:read.
         """
 
-    def interfaceChangeBegin(flags: int) -> Deferred[None]:
+    def interfaceChangeBegin(flags: int = 0) -> Deferred[None]:
         """C: C{virInterfaceChangeBegin}; C{REMOTE_PROC_INTERFACE_CHANGE_BEGIN}, 220; low priority; needs
         connect:interface_transaction.
         """
 
-    def interfaceChangeCommit(flags: int) -> Deferred[None]:
+    def interfaceChangeCommit(flags: int = 0) -> Deferred[None]:
         """C: C{virInterfaceChangeCommit}; C{REMOTE_PROC_INTERFACE_CHANGE_COMMIT}, 221; low priority; needs
         connect:interface_transaction.
         """
 
-    def interfaceChangeRollback(flags: int) -> Deferred[None]:
+    def interfaceChangeRollback(flags: int = 0) -> Deferred[None]:
         """C: C{virInterfaceChangeRollback}; C{REMOTE_PROC_INTERFACE_CHANGE_ROLLBACK}, 222; low priority;
         needs connect:interface_transaction.
         """
 
-    def connectListAllInterfaces(need_results: int, flags: int) -> Deferred[ConnectListAllInterfacesRet]:
+    def connectListAllInterfaces(need_results: int, flags: int = 0) -> Deferred[ConnectListAllInterfacesRet]:
         """C: C{virConnectListAllInterfaces}; C{REMOTE_PROC_CONNECT_LIST_ALL_INTERFACES}, 284; high priority;
         needs connect:search_interfaces; shows what grants interface:getattr.
         """
@@ -1570,7 +1575,7 @@ class INWFilter(Interface):
         nwfilter:getattr.
         """
 
-    def nwfilterGetXMLDesc(nwfilter: NWFilter, flags: int) -> Deferred[str]:
+    def nwfilterGetXMLDesc(nwfilter: NWFilter, flags: int = 0) -> Deferred[str]:
         """C: C{virNWFilterGetXMLDesc}; C{REMOTE_PROC_NWFILTER_GET_XML_DESC}, 177; high priority; needs
         nwfilter:read.
         """
@@ -1595,12 +1600,12 @@ class INWFilter(Interface):
         nwfilter:delete.
         """
 
-    def connectListAllNWFilters(need_results: int, flags: int) -> Deferred[ConnectListAllNWFiltersRet]:
+    def connectListAllNWFilters(need_results: int, flags: int = 0) -> Deferred[ConnectListAllNWFiltersRet]:
         """C: C{virConnectListAllNWFilters}; C{REMOTE_PROC_CONNECT_LIST_ALL_NWFILTERS}, 286; high priority;
         needs connect:search_nwfilters; shows what grants nwfilter:getattr.
         """
 
-    def nwfilterDefineXMLFlags(xml: str, flags: int) -> Deferred[NWFilter]:
+    def nwfilterDefineXMLFlags(xml: str, flags: int = 0) -> Deferred[NWFilter]:
         """C: C{virNWFilterDefineXMLFlags}; C{REMOTE_PROC_NWFILTER_DEFINE_XML_FLAGS}, 431; high priority;
         needs nwfilter:write, nwfilter:save.
         """
@@ -1614,12 +1619,12 @@ class INWFilterBinding(Interface):
         high priority; needs nwfilter_binding:getattr.
         """
 
-    def nwfilterBindingGetXMLDesc(nwfilter: NWFilterBinding, flags: int) -> Deferred[str]:
+    def nwfilterBindingGetXMLDesc(nwfilter: NWFilterBinding, flags: int = 0) -> Deferred[str]:
         """C: C{virNWFilterBindingGetXMLDesc}; C{REMOTE_PROC_NWFILTER_BINDING_GET_XML_DESC}, 398; high
         priority; needs nwfilter_binding:read.
         """
 
-    def nwfilterBindingCreateXML(xml: str, flags: int) -> Deferred[NWFilterBinding]:
+    def nwfilterBindingCreateXML(xml: str, flags: int = 0) -> Deferred[NWFilterBinding]:
         """C: C{virNWFilterBindingCreateXML}; C{REMOTE_PROC_NWFILTER_BINDING_CREATE_XML}, 399; high priority;
         needs nwfilter_binding:create.
         """
@@ -1630,7 +1635,7 @@ class INWFilterBinding(Interface):
         """
 
     def connectListAllNWFilterBindings(
-        need_results: int, flags: int
+        need_results: int, flags: int = 0
     ) -> Deferred[ConnectListAllNWFilterBindingsRet]:
         """C: C{virConnectListAllNWFilterBindings}; C{REMOTE_PROC_CONNECT_LIST_ALL_NWFILTER_BINDINGS}, 401;
         high priority; needs connect:search_nwfilter_bindings; shows what grants nwfilter_binding:getattr.
@@ -1666,7 +1671,7 @@ class INetwork(Interface):
     def networkDestroy(net: Network) -> Deferred[None]:
         """C: C{virNetworkDestroy}; C{REMOTE_PROC_NETWORK_DESTROY}, 42; high priority; needs network:stop."""
 
-    def networkGetXMLDesc(net: Network, flags: int) -> Deferred[str]:
+    def networkGetXMLDesc(net: Network, flags: int = 0) -> Deferred[str]:
         """C: C{virNetworkGetXMLDesc}; C{REMOTE_PROC_NETWORK_GET_XML_DESC}, 43; high priority; needs
         network:read.
         """
@@ -1721,13 +1726,13 @@ class INetwork(Interface):
         network:read.
         """
 
-    def connectListAllNetworks(need_results: int, flags: int) -> Deferred[ConnectListAllNetworksRet]:
+    def connectListAllNetworks(need_results: int, flags: int = 0) -> Deferred[ConnectListAllNetworksRet]:
         """C: C{virConnectListAllNetworks}; C{REMOTE_PROC_CONNECT_LIST_ALL_NETWORKS}, 283; high priority;
         needs connect:search_networks; shows what grants network:getattr.
         """
 
     def networkUpdate(
-        net: Network, command: int, section: int, parentIndex: int, xml: str, flags: int
+        net: Network, command: int, section: int, parentIndex: int, xml: str, flags: int = 0
     ) -> Deferred[None]:
         """C: C{virNetworkUpdate}; C{REMOTE_PROC_NETWORK_UPDATE}, 291; high priority; needs network:write,
         network:save:!VIR_NETWORK_UPDATE_AFFECT_CONFIG|VIR_NETWORK_UPDATE_AFFECT_LIVE,
@@ -1735,31 +1740,31 @@ class INetwork(Interface):
         """
 
     def networkGetDHCPLeases(
-        net: Network, mac: str | None, need_results: int, flags: int
+        net: Network, mac: str | None, need_results: int, flags: int = 0
     ) -> Deferred[NetworkGetDHCPLeasesRet]:
         """C: C{virNetworkGetDHCPLeases}; C{REMOTE_PROC_NETWORK_GET_DHCP_LEASES}, 341; low priority; needs
         network:read.
         """
 
-    def networkDefineXMLFlags(xml: str, flags: int) -> Deferred[Network]:
+    def networkDefineXMLFlags(xml: str, flags: int = 0) -> Deferred[Network]:
         """C: C{virNetworkDefineXMLFlags}; C{REMOTE_PROC_NETWORK_DEFINE_XML_FLAGS}, 432; high priority; needs
         network:write, network:save.
         """
 
-    def networkCreateXMLFlags(xml: str, flags: int) -> Deferred[Network]:
+    def networkCreateXMLFlags(xml: str, flags: int = 0) -> Deferred[Network]:
         """C: C{virNetworkCreateXMLFlags}; C{REMOTE_PROC_NETWORK_CREATE_XML_FLAGS}, 437; high priority; needs
         network:write, network:start.
         """
 
     def networkSetMetadata(
-        network: Network, type: int, metadata: str | None, key: str | None, uri: str | None, flags: int
+        network: Network, type: int, metadata: str | None, key: str | None, uri: str | None, flags: int = 0
     ) -> Deferred[None]:
         """C: C{virNetworkSetMetadata}; C{REMOTE_PROC_NETWORK_SET_METADATA}, 444; low priority; needs
         network:write, network:save:!VIR_NETWORK_UPDATE_AFFECT_CONFIG|VIR_NETWORK_UPDATE_AFFECT_LIVE,
         network:save:VIR_NETWORK_UPDATE_AFFECT_CONFIG.
         """
 
-    def networkGetMetadata(network: Network, type: int, uri: str | None, flags: int) -> Deferred[str]:
+    def networkGetMetadata(network: Network, type: int, uri: str | None, flags: int = 0) -> Deferred[str]:
         """C: C{virNetworkGetMetadata}; C{REMOTE_PROC_NETWORK_GET_METADATA}, 445; low priority; needs
         network:read.
         """
@@ -1769,7 +1774,7 @@ class INetworkPort(Interface):
     """Part of the program REMOTE."""
 
     def networkListAllPorts(
-        network: Network, need_results: int, flags: int
+        network: Network, need_results: int, flags: int = 0
     ) -> Deferred[NetworkListAllPortsRet]:
         """C: C{virNetworkListAllPorts}; C{REMOTE_PROC_NETWORK_LIST_ALL_PORTS}, 404; high priority; needs
         network:search_ports; shows what grants network_port:getattr.
@@ -1780,29 +1785,29 @@ class INetworkPort(Interface):
         needs network_port:getattr.
         """
 
-    def networkPortCreateXML(network: Network, xml: str, flags: int) -> Deferred[NetworkPort]:
+    def networkPortCreateXML(network: Network, xml: str, flags: int = 0) -> Deferred[NetworkPort]:
         """C: C{virNetworkPortCreateXML}; C{REMOTE_PROC_NETWORK_PORT_CREATE_XML}, 406; low priority; needs
         network_port:create.
         """
 
     def networkPortGetParameters(
-        port: NetworkPort, nparams: int, flags: int
+        port: NetworkPort, nparams: int, flags: int = 0
     ) -> Deferred[NetworkPortGetParametersRet]:
         """C: C{virNetworkPortGetParameters}; C{REMOTE_PROC_NETWORK_PORT_GET_PARAMETERS}, 407; low priority;
         needs network_port:read.
         """
 
-    def networkPortSetParameters(port: NetworkPort, params: TypedParams, flags: int) -> Deferred[None]:
+    def networkPortSetParameters(port: NetworkPort, params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virNetworkPortSetParameters}; C{REMOTE_PROC_NETWORK_PORT_SET_PARAMETERS}, 408; low priority;
         needs network_port:write.
         """
 
-    def networkPortGetXMLDesc(port: NetworkPort, flags: int) -> Deferred[str]:
+    def networkPortGetXMLDesc(port: NetworkPort, flags: int = 0) -> Deferred[str]:
         """C: C{virNetworkPortGetXMLDesc}; C{REMOTE_PROC_NETWORK_PORT_GET_XML_DESC}, 409; low priority; needs
         network_port:read.
         """
 
-    def networkPortDelete(port: NetworkPort, flags: int) -> Deferred[None]:
+    def networkPortDelete(port: NetworkPort, flags: int = 0) -> Deferred[None]:
         """C: C{virNetworkPortDelete}; C{REMOTE_PROC_NETWORK_PORT_DELETE}, 410; low priority; needs
         network_port:delete.
         """
@@ -1829,46 +1834,48 @@ class INode(Interface):
         connect:read.
         """
 
-    def nodeGetCPUStats(cpuNum: int, nparams: int, flags: int) -> Deferred[NodeGetCPUStatsRet]:
+    def nodeGetCPUStats(cpuNum: int, nparams: int, flags: int = 0) -> Deferred[NodeGetCPUStatsRet]:
         """C: C{virNodeGetCPUStats}; C{REMOTE_PROC_NODE_GET_CPU_STATS}, 227; high priority; needs
         connect:read.
         """
 
-    def nodeGetMemoryStats(nparams: int, cellNum: int, flags: int) -> Deferred[NodeGetMemoryStatsRet]:
+    def nodeGetMemoryStats(nparams: int, cellNum: int, flags: int = 0) -> Deferred[NodeGetMemoryStatsRet]:
         """C: C{virNodeGetMemoryStats}; C{REMOTE_PROC_NODE_GET_MEMORY_STATS}, 228; high priority; needs
         connect:read.
         """
 
-    def nodeSuspendForDuration(target: int, duration: int, flags: int) -> Deferred[None]:
+    def nodeSuspendForDuration(target: int, duration: int, flags: int = 0) -> Deferred[None]:
         """C: C{virNodeSuspendForDuration}; C{REMOTE_PROC_NODE_SUSPEND_FOR_DURATION}, 250; low priority;
         needs connect:pm_control.
         """
 
-    def nodeSetMemoryParameters(params: TypedParams, flags: int) -> Deferred[None]:
+    def nodeSetMemoryParameters(params: TypedParams, flags: int = 0) -> Deferred[None]:
         """C: C{virNodeSetMemoryParameters}; C{REMOTE_PROC_NODE_SET_MEMORY_PARAMETERS}, 288; low priority;
         needs connect:write.
         """
 
-    def nodeGetMemoryParameters(nparams: int, flags: int) -> Deferred[NodeGetMemoryParametersRet]:
+    def nodeGetMemoryParameters(nparams: int, flags: int = 0) -> Deferred[NodeGetMemoryParametersRet]:
         """C: C{virNodeGetMemoryParameters}; C{REMOTE_PROC_NODE_GET_MEMORY_PARAMETERS}, 289; low priority;
         needs connect:read.
         """
 
-    def nodeGetCPUMap(need_map: int, need_online: int, flags: int) -> Deferred[NodeGetCPUMapRet]:
+    def nodeGetCPUMap(need_map: int, need_online: int, flags: int = 0) -> Deferred[NodeGetCPUMapRet]:
         """C: C{virNodeGetCPUMap}; C{REMOTE_PROC_NODE_GET_CPU_MAP}, 293; low priority; needs connect:read."""
 
-    def nodeGetFreePages(pages: list[int], startCell: int, cellCount: int, flags: int) -> Deferred[list[int]]:
+    def nodeGetFreePages(
+        pages: list[int], startCell: int, cellCount: int, flags: int = 0
+    ) -> Deferred[list[int]]:
         """C: C{virNodeGetFreePages}; C{REMOTE_PROC_NODE_GET_FREE_PAGES}, 340; high priority; needs
         connect:read.
         """
 
     def nodeAllocPages(
-        pageSizes: list[int], pageCounts: list[int], startCell: int, cellCount: int, flags: int
+        pageSizes: list[int], pageCounts: list[int], startCell: int, cellCount: int, flags: int = 0
     ) -> Deferred[int]:
         """C: C{virNodeAllocPages}; C{REMOTE_PROC_NODE_ALLOC_PAGES}, 347; low priority; needs connect:write.
         """
 
-    def nodeGetSEVInfo(nparams: int, flags: int) -> Deferred[NodeGetSEVInfoRet]:
+    def nodeGetSEVInfo(nparams: int, flags: int = 0) -> Deferred[NodeGetSEVInfoRet]:
         """C: C{virNodeGetSEVInfo}; C{REMOTE_PROC_NODE_GET_SEV_INFO}, 395; low priority; needs connect:read.
         """
 
@@ -1876,12 +1883,12 @@ class INode(Interface):
 class INodeDevice(Interface):
     """Part of the program REMOTE."""
 
-    def nodeNumOfDevices(cap: str | None, flags: int) -> Deferred[int]:
+    def nodeNumOfDevices(cap: str | None, flags: int = 0) -> Deferred[int]:
         """C: C{virNodeNumOfDevices}; C{REMOTE_PROC_NODE_NUM_OF_DEVICES}, 111; high priority; needs
         connect:search_node_devices; shows what grants node_device:getattr.
         """
 
-    def nodeListDevices(cap: str | None, maxnames: int, flags: int) -> Deferred[list[str]]:
+    def nodeListDevices(cap: str | None, maxnames: int, flags: int = 0) -> Deferred[list[str]]:
         """C: C{virNodeListDevices}; C{REMOTE_PROC_NODE_LIST_DEVICES}, 112; high priority; needs
         connect:search_node_devices; shows what grants node_device:getattr.
         """
@@ -1891,7 +1898,7 @@ class INodeDevice(Interface):
         needs node_device:getattr.
         """
 
-    def nodeDeviceGetXMLDesc(name: str, flags: int) -> Deferred[str]:
+    def nodeDeviceGetXMLDesc(name: str, flags: int = 0) -> Deferred[str]:
         """C: C{virNodeDeviceGetXMLDesc}; C{REMOTE_PROC_NODE_DEVICE_GET_XML_DESC}, 114; low priority; needs
         node_device:read.
         """
@@ -1926,7 +1933,7 @@ class INodeDevice(Interface):
         node_device:detach.
         """
 
-    def nodeDeviceCreateXML(xml_desc: str, flags: int) -> Deferred[NodeDevice]:
+    def nodeDeviceCreateXML(xml_desc: str, flags: int = 0) -> Deferred[NodeDevice]:
         """C: C{virNodeDeviceCreateXML}; C{REMOTE_PROC_NODE_DEVICE_CREATE_XML}, 123; low priority; needs
         node_device:write, node_device:start.
         """
@@ -1936,32 +1943,34 @@ class INodeDevice(Interface):
         node_device:stop.
         """
 
-    def connectListAllNodeDevices(need_results: int, flags: int) -> Deferred[ConnectListAllNodeDevicesRet]:
+    def connectListAllNodeDevices(
+        need_results: int, flags: int = 0
+    ) -> Deferred[ConnectListAllNodeDevicesRet]:
         """C: C{virConnectListAllNodeDevices}; C{REMOTE_PROC_CONNECT_LIST_ALL_NODE_DEVICES}, 285; high
         priority; needs connect:search_node_devices; shows what grants node_device:getattr.
         """
 
-    def nodeDeviceLookupSCSIHostByWWN(wwnn: str, wwpn: str, flags: int) -> Deferred[NodeDevice]:
+    def nodeDeviceLookupSCSIHostByWWN(wwnn: str, wwpn: str, flags: int = 0) -> Deferred[NodeDevice]:
         """C: C{virNodeDeviceLookupSCSIHostByWWN}; C{REMOTE_PROC_NODE_DEVICE_LOOKUP_SCSI_HOST_BY_WWN}, 297;
         high priority; needs node_device:getattr.
         """
 
-    def nodeDeviceDetachFlags(name: str, driverName: str | None, flags: int) -> Deferred[None]:
+    def nodeDeviceDetachFlags(name: str, driverName: str | None, flags: int = 0) -> Deferred[None]:
         """C: C{virNodeDeviceDetachFlags}; C{REMOTE_PROC_NODE_DEVICE_DETACH_FLAGS}, 301; low priority; needs
         node_device:detach.
         """
 
-    def nodeDeviceDefineXML(xml_desc: str, flags: int) -> Deferred[NodeDevice]:
+    def nodeDeviceDefineXML(xml_desc: str, flags: int = 0) -> Deferred[NodeDevice]:
         """C: C{virNodeDeviceDefineXML}; C{REMOTE_PROC_NODE_DEVICE_DEFINE_XML}, 428; low priority; needs
         node_device:write.
         """
 
-    def nodeDeviceUndefine(name: str, flags: int) -> Deferred[None]:
+    def nodeDeviceUndefine(name: str, flags: int = 0) -> Deferred[None]:
         """C: C{virNodeDeviceUndefine}; C{REMOTE_PROC_NODE_DEVICE_UNDEFINE}, 429; high priority; needs
         node_device:delete.
         """
 
-    def nodeDeviceCreate(name: str, flags: int) -> Deferred[None]:
+    def nodeDeviceCreate(name: str, flags: int = 0) -> Deferred[None]:
         """C: C{virNodeDeviceCreate}; C{REMOTE_PROC_NODE_DEVICE_CREATE}, 430; high priority; needs
         node_device:start.
         """
@@ -1986,7 +1995,7 @@ class INodeDevice(Interface):
         node_device:read.
         """
 
-    def nodeDeviceUpdate(name: str, xml_desc: str, flags: int) -> Deferred[None]:
+    def nodeDeviceUpdate(name: str, xml_desc: str, flags: int = 0) -> Deferred[None]:
         """C: C{virNodeDeviceUpdate}; C{REMOTE_PROC_NODE_DEVICE_UPDATE}, 447; high priority; needs
         node_device:write,
         node_device:save:!VIR_NODE_DEVICE_UPDATE_AFFECT_CONFIG|VIR_NODE_DEVICE_UPDATE_AFFECT_LIVE,
@@ -2012,21 +2021,21 @@ class ISecret(Interface):
         secret:getattr.
         """
 
-    def secretDefineXML(xml: str, flags: int) -> Deferred[Secret]:
+    def secretDefineXML(xml: str, flags: int = 0) -> Deferred[Secret]:
         """C: C{virSecretDefineXML}; C{REMOTE_PROC_SECRET_DEFINE_XML}, 142; high priority; needs
         secret:write, secret:save.
         """
 
-    def secretGetXMLDesc(secret: Secret, flags: int) -> Deferred[str]:
+    def secretGetXMLDesc(secret: Secret, flags: int = 0) -> Deferred[str]:
         """C: C{virSecretGetXMLDesc}; C{REMOTE_PROC_SECRET_GET_XML_DESC}, 143; high priority; needs
         secret:read.
         """
 
-    def secretSetValue(secret: Secret, value: bytes, flags: int) -> Deferred[None]:
+    def secretSetValue(secret: Secret, value: bytes, flags: int = 0) -> Deferred[None]:
         """C: C{virSecretSetValue}; C{REMOTE_PROC_SECRET_SET_VALUE}, 144; high priority; needs secret:write.
         """
 
-    def secretGetValue(secret: Secret, flags: int) -> Deferred[bytes]:
+    def secretGetValue(secret: Secret, flags: int = 0) -> Deferred[bytes]:
         """C: C{virSecretGetValue}; C{REMOTE_PROC_SECRET_GET_VALUE}, 145; high priority; needs
         secret:read_secure.
         """
@@ -2040,7 +2049,7 @@ class ISecret(Interface):
         secret:getattr.
         """
 
-    def connectListAllSecrets(need_results: int, flags: int) -> Deferred[ConnectListAllSecretsRet]:
+    def connectListAllSecrets(need_results: int, flags: int = 0) -> Deferred[ConnectListAllSecretsRet]:
         """C: C{virConnectListAllSecrets}; C{REMOTE_PROC_CONNECT_LIST_ALL_SECRETS}, 287; high priority; needs
         connect:search_secrets; shows what grants secret:getattr.
         """
@@ -2069,27 +2078,27 @@ class IStoragePool(Interface):
         high priority; needs connect:search_storage_pools; shows what grants storage_pool:getattr.
         """
 
-    def connectFindStoragePoolSources(type: str, srcSpec: str | None, flags: int) -> Deferred[str]:
+    def connectFindStoragePoolSources(type: str, srcSpec: str | None, flags: int = 0) -> Deferred[str]:
         """C: C{virConnectFindStoragePoolSources}; C{REMOTE_PROC_CONNECT_FIND_STORAGE_POOL_SOURCES}, 75; low
         priority; needs connect:detect_storage_pools.
         """
 
-    def storagePoolCreateXML(xml: str, flags: int) -> Deferred[StoragePool]:
+    def storagePoolCreateXML(xml: str, flags: int = 0) -> Deferred[StoragePool]:
         """C: C{virStoragePoolCreateXML}; C{REMOTE_PROC_STORAGE_POOL_CREATE_XML}, 76; low priority; needs
         storage_pool:start, storage_pool:write.
         """
 
-    def storagePoolDefineXML(xml: str, flags: int) -> Deferred[StoragePool]:
+    def storagePoolDefineXML(xml: str, flags: int = 0) -> Deferred[StoragePool]:
         """C: C{virStoragePoolDefineXML}; C{REMOTE_PROC_STORAGE_POOL_DEFINE_XML}, 77; high priority; needs
         storage_pool:write, storage_pool:save.
         """
 
-    def storagePoolCreate(pool: StoragePool, flags: int) -> Deferred[None]:
+    def storagePoolCreate(pool: StoragePool, flags: int = 0) -> Deferred[None]:
         """C: C{virStoragePoolCreate}; C{REMOTE_PROC_STORAGE_POOL_CREATE}, 78; low priority; needs
         storage_pool:start.
         """
 
-    def storagePoolBuild(pool: StoragePool, flags: int) -> Deferred[None]:
+    def storagePoolBuild(pool: StoragePool, flags: int = 0) -> Deferred[None]:
         """C: C{virStoragePoolBuild}; C{REMOTE_PROC_STORAGE_POOL_BUILD}, 79; low priority; needs
         storage_pool:format.
         """
@@ -2099,7 +2108,7 @@ class IStoragePool(Interface):
         storage_pool:stop.
         """
 
-    def storagePoolDelete(pool: StoragePool, flags: int) -> Deferred[None]:
+    def storagePoolDelete(pool: StoragePool, flags: int = 0) -> Deferred[None]:
         """C: C{virStoragePoolDelete}; C{REMOTE_PROC_STORAGE_POOL_DELETE}, 81; low priority; needs
         storage_pool:format.
         """
@@ -2109,7 +2118,7 @@ class IStoragePool(Interface):
         storage_pool:delete.
         """
 
-    def storagePoolRefresh(pool: StoragePool, flags: int) -> Deferred[None]:
+    def storagePoolRefresh(pool: StoragePool, flags: int = 0) -> Deferred[None]:
         """C: C{virStoragePoolRefresh}; C{REMOTE_PROC_STORAGE_POOL_REFRESH}, 83; low priority; needs
         storage_pool:refresh.
         """
@@ -2134,7 +2143,7 @@ class IStoragePool(Interface):
         storage_pool:read.
         """
 
-    def storagePoolGetXMLDesc(pool: StoragePool, flags: int) -> Deferred[str]:
+    def storagePoolGetXMLDesc(pool: StoragePool, flags: int = 0) -> Deferred[str]:
         """C: C{virStoragePoolGetXMLDesc}; C{REMOTE_PROC_STORAGE_POOL_GET_XML_DESC}, 88; high priority; needs
         storage_pool:read.
         """
@@ -2169,13 +2178,15 @@ class IStoragePool(Interface):
         needs storage_pool:read.
         """
 
-    def connectListAllStoragePools(need_results: int, flags: int) -> Deferred[ConnectListAllStoragePoolsRet]:
+    def connectListAllStoragePools(
+        need_results: int, flags: int = 0
+    ) -> Deferred[ConnectListAllStoragePoolsRet]:
         """C: C{virConnectListAllStoragePools}; C{REMOTE_PROC_CONNECT_LIST_ALL_STORAGE_POOLS}, 281; high
         priority; needs connect:search_storage_pools; shows what grants storage_pool:getattr.
         """
 
     def storagePoolListAllVolumes(
-        pool: StoragePool, need_results: int, flags: int
+        pool: StoragePool, need_results: int, flags: int = 0
     ) -> Deferred[StoragePoolListAllVolumesRet]:
         """C: C{virStoragePoolListAllVolumes}; C{REMOTE_PROC_STORAGE_POOL_LIST_ALL_VOLUMES}, 282; high
         priority; needs storage_pool:search_storage_vols; shows what grants storage_vol:getattr.
@@ -2186,7 +2197,7 @@ class IStoragePool(Interface):
         high priority; needs storage_pool:getattr.
         """
 
-    def connectGetStoragePoolCapabilities(flags: int) -> Deferred[str]:
+    def connectGetStoragePoolCapabilities(flags: int = 0) -> Deferred[str]:
         """C: C{virConnectGetStoragePoolCapabilities}; C{REMOTE_PROC_CONNECT_GET_STORAGE_POOL_CAPABILITIES},
         403; low priority; needs connect:read.
         """
@@ -2195,12 +2206,12 @@ class IStoragePool(Interface):
 class IStorageVol(Interface):
     """Part of the program REMOTE."""
 
-    def storageVolCreateXML(pool: StoragePool, xml: str, flags: int) -> Deferred[StorageVol]:
+    def storageVolCreateXML(pool: StoragePool, xml: str, flags: int = 0) -> Deferred[StorageVol]:
         """C: C{virStorageVolCreateXML}; C{REMOTE_PROC_STORAGE_VOL_CREATE_XML}, 93; low priority; needs
         storage_vol:create.
         """
 
-    def storageVolDelete(vol: StorageVol, flags: int) -> Deferred[None]:
+    def storageVolDelete(vol: StorageVol, flags: int = 0) -> Deferred[None]:
         """C: C{virStorageVolDelete}; C{REMOTE_PROC_STORAGE_VOL_DELETE}, 94; low priority; needs
         storage_vol:delete.
         """
@@ -2225,7 +2236,7 @@ class IStorageVol(Interface):
         storage_vol:read.
         """
 
-    def storageVolGetXMLDesc(vol: StorageVol, flags: int) -> Deferred[str]:
+    def storageVolGetXMLDesc(vol: StorageVol, flags: int = 0) -> Deferred[str]:
         """C: C{virStorageVolGetXMLDesc}; C{REMOTE_PROC_STORAGE_VOL_GET_XML_DESC}, 99; high priority; needs
         storage_vol:read.
         """
@@ -2236,38 +2247,38 @@ class IStorageVol(Interface):
         """
 
     def storageVolCreateXMLFrom(
-        pool: StoragePool, xml: str, clonevol: StorageVol, flags: int
+        pool: StoragePool, xml: str, clonevol: StorageVol, flags: int = 0
     ) -> Deferred[StorageVol]:
         """C: C{virStorageVolCreateXMLFrom}; C{REMOTE_PROC_STORAGE_VOL_CREATE_XML_FROM}, 125; low priority;
         needs storage_vol:create.
         """
 
-    def storageVolWipe(vol: StorageVol, flags: int) -> Deferred[None]:
+    def storageVolWipe(vol: StorageVol, flags: int = 0) -> Deferred[None]:
         """C: C{virStorageVolWipe}; C{REMOTE_PROC_STORAGE_VOL_WIPE}, 165; low priority; needs
         storage_vol:format.
         """
 
-    def storageVolUpload(vol: StorageVol, offset: int, length: int, flags: int) -> Deferred[None]:
+    def storageVolUpload(vol: StorageVol, offset: int, length: int, flags: int = 0) -> Deferred[Any]:
         """C: C{virStorageVolUpload}; C{REMOTE_PROC_STORAGE_VOL_UPLOAD}, 208; low priority; opens a stream to
         the server, which may have holes; needs storage_vol:data_write.
         """
 
-    def storageVolDownload(vol: StorageVol, offset: int, length: int, flags: int) -> Deferred[None]:
+    def storageVolDownload(vol: StorageVol, offset: int, length: int, flags: int = 0) -> Deferred[Any]:
         """C: C{virStorageVolDownload}; C{REMOTE_PROC_STORAGE_VOL_DOWNLOAD}, 209; low priority; opens a
         stream to the client, which may have holes; needs storage_vol:data_read.
         """
 
-    def storageVolWipePattern(vol: StorageVol, algorithm: int, flags: int) -> Deferred[None]:
+    def storageVolWipePattern(vol: StorageVol, algorithm: int, flags: int = 0) -> Deferred[None]:
         """C: C{virStorageVolWipePattern}; C{REMOTE_PROC_STORAGE_VOL_WIPE_PATTERN}, 259; low priority; needs
         storage_vol:format.
         """
 
-    def storageVolResize(vol: StorageVol, capacity: int, flags: int) -> Deferred[None]:
+    def storageVolResize(vol: StorageVol, capacity: int, flags: int = 0) -> Deferred[None]:
         """C: C{virStorageVolResize}; C{REMOTE_PROC_STORAGE_VOL_RESIZE}, 260; low priority; needs
         storage_vol:resize.
         """
 
-    def storageVolGetInfoFlags(vol: StorageVol, flags: int) -> Deferred[StorageVolGetInfoFlagsRet]:
+    def storageVolGetInfoFlags(vol: StorageVol, flags: int = 0) -> Deferred[StorageVolGetInfoFlagsRet]:
         """C: C{virStorageVolGetInfoFlags}; C{REMOTE_PROC_STORAGE_VOL_GET_INFO_FLAGS}, 378; high priority;
         needs storage_vol:read.
         """
