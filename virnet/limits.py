@@ -33,6 +33,19 @@ MESSAGE_FDS_MAX = 32
 MAX_CLIENTS = 5000
 """Connections of one server, over all its services (C{max_clients} of C{libvirtd.conf})."""
 
+MAX_QUEUED_CLIENTS = 1000
+"""Connections that wait to be accepted, for each socket (C{max_queued_clients} of C{libvirtd.conf})."""
+
+QUEUED_CLIENTS_MIN = 30
+"""What a C{max_queued_clients} of 0 stands for."""
+
+MAX_ANONYMOUS_CLIENTS = 20
+"""Connections that have to authenticate and have not yet (C{max_anonymous_clients} of C{libvirtd.conf})."""
+
+HELD_CLIENTS_MAX = 1000
+"""Connections beyond the limits that were accepted all the same, and wait unread: Twisted accepts up to a few
+hundred at a time, and some endpoints cannot be told to stop."""
+
 MAX_CLIENT_REQUESTS = 5
 """Requests of one client in progress (C{max_client_requests} of C{libvirtd.conf})."""
 
@@ -41,6 +54,9 @@ MIN_WORKERS = 5
 
 MAX_WORKERS = 20
 """The most threads for blocking implementations (C{max_workers} of C{libvirtd.conf})."""
+
+PRIO_WORKERS = 5
+"""Further threads, which run high-priority procedures alone (C{prio_workers} of C{libvirtd.conf})."""
 
 UNIX_PATH_MAX = 107
 """The longest path of a UNIX socket (C{sun_path} of Linux, less its terminating zero)."""

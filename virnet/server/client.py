@@ -15,14 +15,14 @@ from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, implementer
 
-from virnet.errors import LocalProtocolError, RemoteError, XDRError
+from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError, XDRError
 from virnet.programs.base import Procedure, Program
 from virnet.server.program import Method, asRemoteError
 from virnet.server.stream import ServerStream
@@ -70,6 +70,8 @@ class IServerClient(Interface):
 SPARSE = 1
 """Bit of the flags by which a client agrees to holes (C: C{VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM})."""
 
+_KINDS = {UNIXAddress: "unix", IPv4Address: "tcp", IPv6Address: "tcp"}
+
 
 class _Call:
     """A call that was not answered yet.
@@ -91,7 +93,7 @@ class _Call:
 class ServerClient(RPCProtocol):
     """The protocol of an accepted connection (C: C{virNetServerClient}).
 
-    @ivar connectedAt: seconds since the epoch.
+    @ivar connectedAt: seconds since the epoch; not the time for which it was held.
     """
 
     log = Logger()
@@ -101,9 +103,10 @@ class ServerClient(RPCProtocol):
         StreamReceived: "_streamReceived",
     }
 
-    def __init__(self, server: NetServer, id: int, readonly: bool = False) -> None:
+    def __init__(self, server: NetServer, id: int, readonly: bool = False, auth: bool = False) -> None:
         """@param server: whose programs are served.
         @param readonly: the service admits no changes.
+        @param auth: the service wants authentication.
         """
         self.server = server
         self.clock = server.reactor
@@ -112,7 +115,7 @@ class ServerClient(RPCProtocol):
         self.connectedAt = 0.0
         self.credentials: tuple[int, int, int] | None = None
         self.connection: ServerConnection = ServerConnection(
-            server.procedures, limit=server.maxClientRequests
+            server.procedures, authenticated=not auth, limit=server.maxClientRequests
         )
         self._found: dict[Procedure, Method] = {}
         self._finders: dict[Any, Callable[[Procedure], Method]] = {}
@@ -120,6 +123,7 @@ class ServerClient(RPCProtocol):
         self._dispatching = False
         self._paused = False
         self._congested = False
+        self._held = False
         self._warned = False
         self._closing = False
         self._gone = False
@@ -129,6 +133,32 @@ class ServerClient(RPCProtocol):
     def authenticated(self) -> bool:
         """Whether the client may make calls other than those that authenticate."""
         return self.connection.authenticated
+
+    def setAuthenticated(self) -> None:
+        """The client has authenticated: it may make all calls from now on."""
+        self.connection.authenticated = True
+        self.server.clientAuthenticated(self)
+
+    @property
+    def transportKind(self) -> str:
+        """C{unix}, C{tcp} or C{tls}; C{other} for what libvirt does not have, and before it is connected."""
+        transport = self.transport
+        if transport is None:
+            return "other"
+        if ISSLTransport.providedBy(transport):
+            return "tls"
+        return _KINDS.get(type(transport.getHost()), "other")
+
+    @property
+    def inProgress(self) -> int:
+        """How many calls and stream packets hold one of the C{maxClientRequests} slots."""
+        return self.connection.inProgress
+
+    @property
+    def queuedBytes(self) -> int:
+        """Bytes that wait for the socket; 0 where the transport does not tell (TLS)."""
+        queued: int = getattr(self.sender, "queued", 0)
+        return queued
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -156,8 +186,14 @@ class ServerClient(RPCProtocol):
         if not self._dispatching:
             self.dispatch(self.connection.resume())
 
+    def setHeld(self, held: bool) -> None:
+        """Read nothing until the server has room for one more client; it counts as connected from then on."""
+        self._held = held
+        self.connectedAt = self.server.reactor.seconds()
+        self._adjustReading()
+
     def _adjustReading(self) -> None:
-        mustPause = self.connection.throttled or self._congested
+        mustPause = self.connection.throttled or self._congested or self._held
         if mustPause is not self._paused and not self._gone:
             self._paused = mustPause
             if mustPause:
@@ -224,7 +260,7 @@ class ServerClient(RPCProtocol):
             finder = self._finders[program] = self.server.programFor(program).methods(self)
         method = finder(procedure)
         if getattr(method, "blocking", False):
-            method = partial(deferToThreadPool, self.server.reactor, self.server.threads, method)
+            method = partial(self.server.workers.run, procedure.priority, method)
         self._found[procedure] = method
         return method
 
@@ -232,30 +268,47 @@ class ServerClient(RPCProtocol):
         procedure = call.procedure
         end: Any = None
         fds: list[int] = []
-        if procedure.stream is not None:
-            result, end = result if procedure.ret is not None else (None, result)
-        elif procedure.fds == "reply":
-            result, fds = result if procedure.ret is not None else (None, result)
         try:
+            if procedure.stream is not None:
+                result, end = result if procedure.ret is not None else (None, result)
+            elif procedure.fds == "reply":
+                result, fds = result if procedure.ret is not None else (None, result)
             payload = procedure.encodeRet(result)
             if fds:
                 reply = self.connection.replyWithDescriptors(call.header, payload, len(fds))
             else:
                 reply = self.connection.reply(call.header, payload)
-        except (XDRError, LocalProtocolError) as e:
+        except (XDRError, LocalProtocolError, TypeError, ValueError) as e:
+            # A type or value error: the result is not the pair that it has to be.
             self.log.error(
                 "{procedure} returned what cannot be sent: {error}", procedure=procedure.name, error=e
             )
             closeAll(fds)
+            self._dropEnd(end, e)
             self._fail(call, rpcError("Unable to encode message payload"))
             return
-        if end is None or self._gone:
+        if end is None:
             self._reply(call, reply, fds)
-            return
-        side = self.connection.openStream(call.header, call.sparse)
-        stream = self._streams[side.key] = ServerStream(self, side, end)
-        self._reply(call, reply)
-        stream.opened()
+        elif self._gone:
+            self._dropEnd(end, ConnectionLost("the client disconnected"))
+            self._reply(call, reply)
+        elif _streamKey(call.header) in self._streams:
+            error = rpcError(f"a stream with serial {call.header.serial} is open already")
+            self._dropEnd(end, error)
+            self._fail(call, error)
+        else:
+            side = self.connection.openStream(call.header, call.sparse)
+            stream = self._streams[side.key] = ServerStream(self, side, end)
+            self._reply(call, reply)
+            stream.opened()
+
+    def _dropEnd(self, end: Any, reason: Exception) -> None:
+        """Tell an implementation's end of a stream that the stream did not come about."""
+        if end is not None:
+            try:
+                end.streamLost(reason)
+            except Exception:
+                self.log.failure("a stream end of {peer} failed", peer=self.peer)
 
     def _failed(self, call: _Call, failure: Failure) -> None:
         assert failure.value is not None
@@ -263,7 +316,8 @@ class ServerClient(RPCProtocol):
 
     def _raised(self, call: _Call, error: BaseException, failure: Failure | None = None) -> None:
         if not isinstance(error, RemoteError):
-            if not isinstance(error, Exception):
+            # Out of a thread even this is only the job's own end, and the call has to be answered.
+            if failure is None and not isinstance(error, Exception):
                 raise error
             self.log.failure(
                 "{procedure} failed for {peer}", failure, procedure=call.procedure.name, peer=self.peer
@@ -384,6 +438,10 @@ class ServerClient(RPCProtocol):
             except Exception:
                 self.log.failure("clean-up after {peer} failed", peer=self.peer)
         self.server.clientDisconnected(self)
+
+
+def _streamKey(header: MessageHeader) -> StreamKey:
+    return StreamKey(header.program, header.version, header.procedure, header.serial)
 
 
 class EventSender:

@@ -2,6 +2,15 @@
 
 A L{NetServer} is a Twisted service: what is under it listens while it runs. Stopping it closes the
 listening sockets first, then the clients, then waits for the threads that still work.
+
+Limits of clients, over all services together:
+
+- At C{maxClients}, or while C{maxAnonymousClients} have not authenticated yet, nobody is refused: no service
+  accepts any more, and who connects waits in the kernel's backlog.
+- Who was accepted all the same (Twisted accepts several at a time, and some endpoints cannot be told to stop)
+  is held: nothing is read from it and it is no client. The one that was held longest is let in first.
+- Only when L{HELD_CLIENTS_MAX<virnet.limits.HELD_CLIENTS_MAX>} are held are further ones dropped.
+- Whenever a client leaves or authenticates, or a limit changes, all this is looked at again.
 """
 
 from __future__ import annotations
@@ -12,25 +21,43 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
+from zope.interface import Interface
 
 from virnet.limits import (
+    HELD_CLIENTS_MAX,
     KEEPALIVE_INTERVAL,
+    MAX_ANONYMOUS_CLIENTS,
     MAX_CLIENT_REQUESTS,
+    MAX_CLIENTS,
+    MAX_QUEUED_CLIENTS,
     MAX_WORKERS,
     MIN_WORKERS,
+    PRIO_WORKERS,
+    QUEUED_CLIENTS_MIN,
     SERVER_KEEPALIVE_COUNT,
     STOP_GRACE,
 )
 from virnet.programs.base import Procedure, Program
 from virnet.server.client import ServerClient
 from virnet.server.program import ServerProgram
+from virnet.server.workers import WorkerPool
+
+
+class IAcceptor(Interface):
+    """A service of a server that accepts connections."""
+
+    def setAccepting(accepting: bool) -> None:
+        """Accept connections, or leave them where they wait. Called only when it changes."""
 
 
 class NetServer(MultiService):
     """Serves programs to clients (C: C{virNetServer}).
 
-    @ivar clients: the connections of now, by id.
+    @ivar clients: the clients of now, by id.
+    @ivar maxClientRequests: calls and stream packets of one client in progress; read when it connects.
+    @ivar maxQueuedClients: connections that the kernel keeps for each service; read when it listens.
+    @ivar accepting: whether services accept connections.
+    @ivar workers: the threads for blocking methods.
     @ivar procedures: program and version to procedure number to procedure.
     """
 
@@ -43,37 +70,49 @@ class NetServer(MultiService):
         *,
         minWorkers: int = MIN_WORKERS,
         maxWorkers: int = MAX_WORKERS,
+        prioWorkers: int = PRIO_WORKERS,
+        maxClients: int = MAX_CLIENTS,
+        maxQueuedClients: int = MAX_QUEUED_CLIENTS,
+        maxAnonymousClients: int = MAX_ANONYMOUS_CLIENTS,
         maxClientRequests: int = MAX_CLIENT_REQUESTS,
         keepaliveInterval: float = KEEPALIVE_INTERVAL,
         keepaliveCount: int = SERVER_KEEPALIVE_COUNT,
     ) -> None:
         """@param programs: what is served to every client.
-        @param minWorkers: threads for blocking methods that are kept.
+        @param minWorkers: threads for blocking methods that are there at once.
         @param maxWorkers: threads for blocking methods at the most.
+        @param prioWorkers: further threads that take high-priority procedures alone.
+        @param maxClients: clients of all services together.
+        @param maxQueuedClients: connections that wait to be accepted, for each service; 0 stands for 30.
+        @param maxAnonymousClients: clients that have to authenticate and have not yet; 0 for no limit.
         @param maxClientRequests: calls and stream packets of one client in progress, at least 1.
         @param keepaliveInterval: seconds of silence before a client that knows keepalive is sent a PING; 0
             or less: none is ever sent.
         @param keepaliveCount: PINGs that a client may leave unanswered.
-        @raise ValueError: two programs have the same number and version, or the numbers of workers
-            make no sense.
+        @raise ValueError: two programs have the same number and version, or a limit makes no sense.
         """
         super().__init__()
-        if maxWorkers < 1:
-            raise ValueError("'max_workers' must be greater than 0")
-        if minWorkers > maxWorkers:
-            raise ValueError("'min_workers' must not be larger than 'max_workers'")
         if maxClientRequests < 1:
             raise ValueError("'max_client_requests' must be greater than 0")
+        if maxQueuedClients < 0:
+            raise ValueError("'max_queued_clients' must not be negative")
         self.reactor = reactor
         self.maxClientRequests = maxClientRequests
+        self.maxQueuedClients = maxQueuedClients or QUEUED_CLIENTS_MIN
         self.keepaliveInterval = keepaliveInterval
         self.keepaliveCount = keepaliveCount
-        self.threads = ThreadPool(minWorkers, maxWorkers, "virnet")
+        self.workers = WorkerPool(reactor, minWorkers, maxWorkers, prioWorkers)
         self.clients: dict[int, ServerClient] = {}
+        self.accepting = True
         self.procedures: dict[tuple[int, int], dict[int, Procedure]] = {}
         self._programs: dict[Any, ServerProgram] = {}
         self._lastId = 0
+        self._maxClients = self._maxAnonymousClients = 0
+        self._open = True
+        self._anonymous: set[int] = set()
+        self._held: dict[int, ServerClient] = {}
         self._empty: Deferred[None] | None = None
+        self.setClientLimits(maxClients, maxAnonymousClients)
         for served in programs:
             key = (served.program.number, served.program.version)
             if key in self.procedures:
@@ -85,28 +124,125 @@ class NetServer(MultiService):
         """How a program is served here."""
         return self._programs[program]
 
-    def buildClient(self, readonly: bool) -> ServerClient:
-        """Make the protocol for a connection that was accepted."""
+    # Clients
+
+    @property
+    def maxClients(self) -> int:
+        """Clients of all services together; see L{setClientLimits}."""
+        return self._maxClients
+
+    @property
+    def maxAnonymousClients(self) -> int:
+        """Clients that have not authenticated yet, 0 for no limit; see L{setClientLimits}."""
+        return self._maxAnonymousClients
+
+    @property
+    def anonymousClients(self) -> int:
+        """How many of the clients have to authenticate and have not yet."""
+        return len(self._anonymous)
+
+    @property
+    def heldClients(self) -> int:
+        """Connections that were accepted and wait to become clients."""
+        return len(self._held)
+
+    def setClientLimits(self, maxClients: int | None = None, maxAnonymousClients: int | None = None) -> None:
+        """Change the limits; C{None} leaves one as it is. Clients that are too many by then stay.
+
+        @raise ValueError: the limits make no sense; then nothing changes.
+        """
+        most = self._maxClients if maxClients is None else maxClients
+        anonymous = self._maxAnonymousClients if maxAnonymousClients is None else maxAnonymousClients
+        if min(most, anonymous) < 0:
+            raise ValueError("limits of clients must not be negative")
+        if anonymous > most:
+            raise ValueError(
+                "The overall maximum number of clients must not be less than the number of clients waiting"
+                " for authentication"
+            )
+        self._maxClients, self._maxAnonymousClients = most, anonymous
+        self._checkLimits()
+
+    def setAccepting(self, accepting: bool) -> None:
+        """Let clients in, or let all who come wait: while what is served here gets ready, say.
+
+        @param accepting: C{False}: nobody, whatever the limits are (C: C{virNetServerUpdateServices}).
+        """
+        self._open = accepting
+        self._checkLimits()
+
+    def buildClient(self, readonly: bool, auth: bool = False) -> ServerClient:
+        """Make the protocol for a connection that was accepted.
+
+        @param auth: it has to authenticate before it may make calls.
+        """
         self._lastId += 1
-        return ServerClient(self, self._lastId, readonly)
+        return ServerClient(self, self._lastId, readonly, auth)
 
     def clientConnected(self, client: ServerClient) -> None:
         """A client's connection is up."""
-        self.clients[client.id] = client
+        if self._admits():
+            self._admit(client)
+        elif len(self._held) < HELD_CLIENTS_MAX:
+            self._held[client.id] = client
+            client.setHeld(True)
+        else:
+            self.log.error(
+                "Too many active clients ({count}), dropping connection from {peer}",
+                count=len(self.clients),
+                peer=client.peer,
+            )
+            client.sender.abortConnection()
+        self._checkLimits()
+
+    def clientAuthenticated(self, client: ServerClient) -> None:
+        """A client that had to has authenticated. Called by the client, once or more."""
+        self._anonymous.discard(client.id)
+        self._checkLimits()
 
     def clientDisconnected(self, client: ServerClient) -> None:
         """A client's connection is gone and cleaned up."""
+        self._held.pop(client.id, None)
         self.clients.pop(client.id, None)
-        if not self.clients and self._empty is not None:
+        self._anonymous.discard(client.id)
+        self._checkLimits()
+        if self._empty is not None and not self.clients and not self._held:
             empty, self._empty = self._empty, None
             empty.callback(None)
 
+    def _admits(self) -> bool:
+        anonymous = self._maxAnonymousClients
+        return (
+            self._open
+            and len(self.clients) < self._maxClients
+            and (anonymous == 0 or len(self._anonymous) < anonymous)
+        )
+
+    def _admit(self, client: ServerClient) -> None:
+        self.clients[client.id] = client
+        if not client.authenticated:
+            self._anonymous.add(client.id)
+
+    def _checkLimits(self) -> None:
+        while self._held and self._admits():
+            client = self._held.pop(next(iter(self._held)))
+            self._admit(client)
+            client.setHeld(False)
+        accepting = self._admits()
+        if accepting is not self.accepting:
+            self.accepting = accepting
+            for service in self:
+                if IAcceptor.providedBy(service):
+                    service.setAccepting(accepting)
+
+    # Starting and stopping
+
     def startService(self) -> None:
         """Start the threads and everything that listens."""
-        self.threads.start()
+        self.workers.start()
         super().startService()
 
-    def stopService(self) -> Deferred[None]:
+    def stopService(self) -> Deferred[Any]:
         """Stop listening, close every client, let the threads finish.
 
         @return: fires when all of it is done.
@@ -115,18 +251,20 @@ class NetServer(MultiService):
         listening = super().stopService()
         if listening is not None:
             waits.append(listening)
-        if self.clients:
+        connected = self._everyone()
+        if connected:
             self._empty = Deferred()
             waits.append(self._empty)
-            for client in list(self.clients.values()):
-                client.close()
             grace = self.reactor.callLater(STOP_GRACE, self._abortClients)
             self._empty.addBoth(lambda _: grace.active() and grace.cancel())
-        return gatherResults(waits, consumeErrors=True).addBoth(self._stopThreads)
+            for client in connected:
+                client.close()
+        stopped = gatherResults(waits, consumeErrors=True)
+        return stopped.addBoth(lambda result: self.workers.stop().addCallback(lambda _: result))
+
+    def _everyone(self) -> list[ServerClient]:
+        return [*self.clients.values(), *self._held.values()]
 
     def _abortClients(self) -> None:
-        for client in list(self.clients.values()):
+        for client in self._everyone():
             client.sender.abortConnection()
-
-    def _stopThreads(self, _: object) -> None:
-        self.threads.stop()

@@ -1,21 +1,37 @@
 """Something that listens: one endpoint whose connections become clients of a server.
 
 A service that cannot listen fails where it is started, with the endpoint's own error; nothing retries.
+
+How many connections wait while nobody accepts them is the server's C{maxQueuedClients}, whatever the endpoint
+has asked the kernel for. A port that cannot be paused goes on accepting: the server holds its connections.
+
+A process without free descriptors cannot accept. Twisted keeps one in reserve for that: it accepts with it
+and closes the connection at once, so that no loop spins on a socket that stays readable. (libvirt leaves the
+connection waiting and tries again after 5 seconds.)
 """
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IPushProducer,
+    IReadDescriptor,
+    IStreamServerEndpoint,
+)
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from virnet.server.client import ServerClient
-from virnet.server.server import NetServer
+from virnet.server.server import IAcceptor, NetServer
 
 
 class ServerClientFactory(Factory):
@@ -23,37 +39,50 @@ class ServerClientFactory(Factory):
 
     noisy = False
 
-    def __init__(self, server: NetServer, readonly: bool = False) -> None:
+    def __init__(self, server: NetServer, readonly: bool = False, auth: bool = False) -> None:
         self.server = server
         self.readonly = readonly
+        self.auth = auth
 
     def buildProtocol(self, addr: IAddress | None) -> ServerClient:
         """Make the protocol for a connection."""
-        client = self.server.buildClient(self.readonly)
+        client = self.server.buildClient(self.readonly, self.auth)
         client.factory = self
         return client
 
 
+@implementer(IAcceptor)
 class ServerService(Service):
     """A listening endpoint of a server (C: C{virNetServerService}).
 
     @ivar endpoint: where it listens.
     @ivar readonly: whether its clients are refused changes.
+    @ivar auth: whether its clients have to authenticate before they may make calls.
     @ivar port: what the endpoint gave; C{None} while not listening.
     """
 
     def __init__(
-        self, server: NetServer, endpoint: IStreamServerEndpoint | str, *, readonly: bool = False
+        self,
+        server: NetServer,
+        endpoint: IStreamServerEndpoint | str,
+        *,
+        readonly: bool = False,
+        auth: bool = False,
+        backlog: int | None = None,
     ) -> None:
         """@param server: gets the clients; this service becomes its child.
         @param endpoint: an endpoint or a Twisted endpoint string (C{unix:/run/x}, C{tcp:16509}).
+        @param backlog: connections that wait to be accepted, instead of the server's C{maxQueuedClients}.
         """
+        self._server = server
+        self._backlog = server.maxQueuedClients if backlog is None else backlog
         self.description = endpoint if isinstance(endpoint, str) else repr(endpoint)
         self.endpoint: IStreamServerEndpoint = (
             serverFromString(server.reactor, endpoint) if isinstance(endpoint, str) else endpoint
         )
         self.readonly = readonly
-        self.factory = ServerClientFactory(server, readonly)
+        self.auth = auth
+        self.factory = ServerClientFactory(server, readonly, auth)
         self.port: IListeningPort | None = None
         self._listening: Deferred[Any] | None = None
         self.setServiceParent(server)
@@ -97,7 +126,22 @@ class ServerService(Service):
 
     def _bound(self, port: IListeningPort) -> IListeningPort:
         self.port = port
+        if IReadDescriptor.providedBy(port):
+            # listen(2) may be called again, and then only changes the backlog.
+            with socket.socket(fileno=os.dup(port.fileno())) as listening:
+                listening.listen(self._backlog)
+        if not self._server.accepting:
+            self.setAccepting(False)
         return port
+
+    def setAccepting(self, accepting: bool) -> None:
+        """Accept connections, or leave them in the kernel's backlog; the server says when."""
+        port: Any = self.port
+        if IPushProducer.providedBy(port):
+            if accepting:
+                port.resumeProducing()
+            else:
+                port.pauseProducing()
 
     def stopService(self) -> Deferred[None] | None:
         """Stop listening; clients stay.
