@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 WIDTH = 110
 """Of a line, as ruff is told in pyproject.toml."""
 
+_IMPORT_GROUPS = {"collections": 0, "enum": 0, "typing": 0, "virnet": 2}
+
 
 class Imports:
     """The import lines of a module, by what is used."""
@@ -25,7 +27,7 @@ class Imports:
         groups: dict[int, list[str]] = {}
         for module in sorted(self._names):
             root = module.partition(".")[0]
-            group = groups.setdefault(0 if root in ("collections", "enum", "typing") else 2 if root == "virnet" else 1, [])
+            group = groups.setdefault(_IMPORT_GROUPS.get(root, 1), [])
             names = sorted(self._names[module], key=_importOrder)
             line = f"{indent}from {module} import {', '.join(names)}"
             if len(line) <= WIDTH:
