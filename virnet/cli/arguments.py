@@ -195,7 +195,11 @@ def _addCall(parser: Parser) -> None:
     parser.add_argument("words", metavar="JSON", nargs="*", help="its arguments, in order")
     parser.add_argument("--args", metavar="JSON", help="its arguments as one object by parameter names")
     parser.add_argument(
-        "-p", "--program", metavar="PROGRAM", help="look only in remote, qemu, lxc, admin or lock"
+        "-p",
+        "--program",
+        type=_program,
+        metavar="PROGRAM",
+        help=f"look only in this one: {', '.join(PROGRAMS).lower()}",
     )
     parser.add_argument(
         "--bare",
@@ -233,6 +237,12 @@ def parseArguments(
     if left:
         raise UsageError(f"unexpected argument {left[0]!r}; see 'virnet {options.command} --help'")
     return options
+
+
+def _program(text: str) -> str:
+    if text.upper() not in PROGRAMS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(PROGRAMS).lower()}")
+    return text.upper()
 
 
 def _positive(text: str) -> int:

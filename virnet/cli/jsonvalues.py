@@ -1,24 +1,22 @@
 """Values of any XDR type as JSON, without loss and in both directions.
 
-===========================  ===============================================================================
-type                         JSON
-===========================  ===============================================================================
-integers                     a number, however large; JSON sets no limit, some readers do (2**53)
-enums                        their number; a member's name is taken as well
-C{float}, C{double}          a number, or C{"NaN"}, C{"Infinity"}, C{"-Infinity"}
-C{bool}                      C{true}, C{false}
-C{string}                    a string; bytes that are no UTF-8 are lone surrogates, U+DC80 to U+DCFF
-C{opaque[16]}                a UUID like C{"6695eb01-f6a4-8304-79aa-97f2502e193f"}: libvirt has no other
-any other opaque             C{{"base64": "aGk="}}
-arrays                       an array
-an optional                  the value or C{null}
-a structure                  an object by field names; an optional field may be left out
-a union                      C{{"case": 4, "value": …}} with the discriminant and its arm
-typed parameters             C{{"weight": {"type": "uint", "value": 5}, …}}; where a name is repeated, an
-                             array of C{{"name": "weight", "type": "uint", "value": 5}}. Both are taken, and so is
-                             C{{"weight": 5}}: a plain value gets the type that fits.
-nothing                      C{null}
-===========================  ===============================================================================
+What a type is in JSON::
+
+  integers            a number, however large; JSON sets no limit, some readers do (2**53)
+  enums               their number; a member's name is taken as well
+  float, double       a number, or "NaN", "Infinity", "-Infinity"
+  bool                true, false
+  string              a string; bytes that are no UTF-8 are lone surrogates, U+DC80 to U+DCFF
+  opaque[16]          a UUID like "6695eb01-f6a4-8304-79aa-97f2502e193f": libvirt has no other
+  any other opaque    {"base64": "aGk="}
+  arrays              an array
+  an optional         the value or null
+  a structure         an object by field names; an optional field may be left out
+  a union             {"case": 4, "value": ...} with the discriminant and its arm
+  typed parameters    {"weight": {"type": "uint", "value": 5}}; where a name is repeated an array of
+                      {"name": "weight", "type": "uint", "value": 5}. Both are taken, and so is
+                      {"weight": 5}: a plain value gets the type that fits.
+  nothing             null
 
 Input that does not fit raises L{XDRError} with the path to it, as the codecs do. Ranges are the codecs'
 affair.
@@ -307,7 +305,7 @@ def _toTypedParams(data: Any, path: str) -> TypedParams:
 def _addParam(params: TypedParams, name: str, described: Any, path: str) -> None:
     value: Any = described
     if isinstance(described, dict):
-        if set(described) != {"type", "value"} or described["type"] not in TYPES:
+        if set(described) != {"type", "value"} or str(described["type"]) not in TYPES:
             _refuse(f'{{"type": one of {", ".join(TYPES)}, "value": …}}', described, path)
         type, value = TYPES[described["type"]], described["value"]
         if type is TypedParamType.DOUBLE:

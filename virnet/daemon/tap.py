@@ -29,12 +29,12 @@ USAGE = 2
 
 
 LONG_DESCRIPTION = """\
-A libvirt daemon: virsh and every other libvirt client manage the in-memory hypervisor it holds, with the one
-domain 'test' that libvirt's own test:///default has. For each socket it prints the virsh command that connects
-there. ENDPOINT is any Twisted server endpoint: unix:/run/x (mode 0600, or say unix:/run/x:mode=660), tcp:16509,
-tcp:0:interface=127.0.0.1 (any free port), systemd:domain=UNIX:index=0. There is no authentication yet: who can
-connect can manage. Without an endpoint it listens on {path}, in a directory of mode 0700. SIGTERM and SIGINT
-remove the sockets and end it with status 0.
+A libvirt daemon: virsh and every other libvirt client manage the in-memory hypervisor it holds, with the
+one domain 'test' that libvirt's own test:///default has. For each socket it prints the virsh command that
+connects there. ENDPOINT is any Twisted server endpoint: unix:/run/x (mode 0600, or say
+unix:/run/x:mode=660), tcp:16509, tcp:0:interface=127.0.0.1 (any free port), systemd:domain=UNIX:index=0.
+There is no authentication yet: who can connect can manage. Without an endpoint it listens on {path}, in a
+directory of mode 0700. SIGTERM and SIGINT remove the sockets and end it with status 0.
 """
 
 
