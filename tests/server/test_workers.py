@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import gc
+import queue
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.echo import ECHO, Echo
-from tests.peers import ERROR, OK, ServerSession, callNamed, served
-from tests.server.threads import Job, ThreadedClock
+from tests.peers import ERROR, OK, Message, ServerSession, callNamed, served
+from tests.server.threads import PATIENCE, Job, ThreadedClock
 from virnet.errors import RemoteError
 from virnet.programs.base import Priority, blocking
 from virnet.server import NetServer, ServerClient, ServerProgram
@@ -49,8 +51,18 @@ class _Case(SynchronousTestCase):
         """Hand in a job that blocks."""
         job = Job(result)
         self.jobs.append(job)
-        self.ended = pool.run(priority, job).addErrback(lambda failure: failure.trap(RemoteError) and None)
+        self.ended = pool.run(priority, job).addErrback(_stopping)
         return job
+
+    def note(self, pool: WorkerPool, *priorities: Priority) -> list[int]:
+        """Hand in jobs that only say that they ran.
+
+        @return: their numbers, as they run.
+        """
+        order: list[int] = []
+        for number, priority in enumerate(priorities):
+            self.ended = pool.run(priority, order.append, number).addErrback(_stopping)
+        return order
 
     def running(self, pool: WorkerPool, priority: Priority = LOW) -> Job:
         """Hand in a job that blocks, and wait until a worker has it."""
@@ -59,16 +71,19 @@ class _Case(SynchronousTestCase):
         return job
 
 
+def _stopping(failure: Failure) -> None:
+    failure.trap(RemoteError)
+
+
 class WhoTakesWhat(_Case):
     """The order of jobs, and the two kinds of workers."""
 
     def test_jobs_run_in_the_order_in_which_they_came_whatever_their_priority(self) -> None:
-        pool, order = self.pool(1, 1), list[int]()
+        pool = self.pool(1, 1)
         first = self.running(pool)
-        for number, priority in enumerate((LOW, HIGH, LOW, LOW, HIGH)):
-            last = pool.run(priority, order.append, number)
+        order = self.note(pool, LOW, HIGH, LOW, LOW, HIGH)
         first.letGo()
-        self.clock.takeUntil(last)
+        self.clock.takeUntil(self.ended)
         self.assertEqual(order, [0, 1, 2, 3, 4])
 
     def test_R041_a_priority_worker_runs_the_high_one_while_the_low_one_waits(self) -> None:
@@ -96,13 +111,12 @@ class WhoTakesWhat(_Case):
         self.assertIs(low.thread, blocker.thread)
 
     def test_priority_workers_take_the_oldest_of_the_high_jobs(self) -> None:
-        pool, order = self.pool(1, 1, prio=1), list[int]()
+        pool = self.pool(1, 1, prio=1)
         self.running(pool)
         first = self.running(pool, HIGH)
-        for number, priority in enumerate((LOW, HIGH, LOW, HIGH)):
-            last = pool.run(priority, order.append, number)
+        order = self.note(pool, LOW, HIGH, LOW, HIGH)
         first.letGo()
-        self.clock.takeUntil(last)
+        self.clock.takeUntil(self.ended)
         self.assertEqual(order, [1, 3])
 
     def test_a_normal_worker_may_take_a_high_one(self) -> None:
@@ -147,13 +161,13 @@ class HowManyWorkers(_Case):
         pool.setParameters(minWorkers=4, maxWorkers=5, prioWorkers=2)
         self.assertEqual(pool.statistics(), PoolStatistics(4, 5, 4, 4, 2, 0))
 
-    def test_a_higher_maximum_lets_the_next_job_start_one(self) -> None:
+    def test_a_higher_maximum_starts_workers_for_the_jobs_that_wait(self) -> None:
         pool = self.pool(1, 1)
         self.running(pool)
         waiting = self.run_(pool)
-        pool.setParameters(maxWorkers=2)
-        self.running(pool).letGo()
-        waiting.letGo()
+        pool.setParameters(maxWorkers=9)
+        waiting.waitForStart()
+        self.assertEqual(pool.statistics(), PoolStatistics(1, 9, 2, 0, 0, 0))
 
     def test_workers_that_are_too_many_end_the_idle_at_once_the_busy_after_their_job(self) -> None:
         pool = self.pool(3, 3, prio=2)
@@ -242,11 +256,12 @@ class WhatAJobDoes(_Case):
         class Client:
             """Something to refer to."""
 
-        client = Client()
+        client, pool = Client(), self.pool(1, 1)
         known = weakref.ref(client)
-        deferred = self.ran(lambda client=client: None)  # type: ignore[misc]
-        # The next job has gone the same way: the worker is done with the first.
-        del client, deferred
+        pool.run(LOW, lambda client=client: None)  # type: ignore[misc]
+        del client
+        # When this one has ended its worker has let go of the one before.
+        self.clock.takeUntil(pool.run(LOW, lambda: None))
         gc.collect()
         self.assertIs(known(), None)
 
@@ -307,19 +322,29 @@ class Ending(_Case):
 
 
 class Blocking(Echo):
-    """C{add} and C{echo} block until the test lets them go; C{find} waits without a thread."""
+    """C{add} and C{echo} block until the test lets them go; C{find} waits without a thread.
+
+    @ivar result: what a job raises when it is an exception.
+    """
+
+    result: object = None
 
     def __init__(self, client: ServerClient) -> None:
         self.client = client
-        self.jobs: list[Job] = []
+        self.begun: queue.Queue[Job] = queue.Queue()
         self.waiting: list[Deferred[None]] = []
-        self.result: object = None
 
-    def _block(self) -> Any:
+    def _block(self) -> None:
+        assert self.client.peer == "peer"
         job = Job(self.result)
-        self.jobs.append(job)
-        assert self.client.peer
-        return job()
+        self.begun.put(job)
+        job()
+
+    def next(self) -> Job:
+        """Wait until a job runs."""
+        job = self.begun.get(timeout=PATIENCE)
+        job.waitForStart()
+        return job
 
     @blocking
     def add(self, first: int, second: int) -> int:
@@ -343,7 +368,9 @@ class BlockingMethods(SynchronousTestCase):
     """A server whose provider has blocking methods."""
 
     def setUp(self) -> None:
+        self.patch(Blocking, "result", None)
         self.providers: list[Blocking] = []
+        self.begun: list[Job] = []
         self.clock = ThreadedClock()
         self.server = NetServer(
             self.clock, [ServerProgram(ECHO, self.provide)], minWorkers=1, maxWorkers=1, prioWorkers=1
@@ -358,133 +385,115 @@ class BlockingMethods(SynchronousTestCase):
         return self.providers[-1]
 
     def stop(self) -> None:
-        """Let everything go."""
-        for provider in self.providers:
-            for job in provider.jobs:
-                job.letGo()
+        """Let everything go; jobs that wait are dropped, so that none begins after that."""
         stopped = self.server.stopService()
+        self.clock.advance(0)
+        for job in self.begun:
+            job.letGo()
         while not stopped.called:
+            self.clock.takeOne()
             self.clock.advance(0)
-            if not stopped.called:
-                self.clock.takeOne()
 
-    def depth(self) -> int:
-        """Jobs that wait."""
-        return self.server.workers.statistics().jobQueueDepth
+    def send(self, *calls: bytes) -> list[int]:
+        """Send calls; return the serials of what is answered at once."""
+        return [each.serial for each in self.session.send(*calls)]
 
-    def started(self, count: int) -> list[Job]:
-        """Wait until so many jobs of the first provider have started."""
-        jobs = self.providers[0].jobs
-        while len(jobs) < count:
-            threading.Event().wait(0.001)
-        for job in jobs[:count]:
-            job.waitForStart()
-        return jobs
+    def next(self, provider: int = 0) -> Job:
+        """Wait until a job of a client runs."""
+        self.begun.append(self.providers[provider].next())
+        return self.begun[-1]
 
-    def test_the_reply_comes_when_the_job_has_ended(self) -> None:
-        self.assertEqual(self.session.send(callNamed(ECHO, "add", 7, 1, 2)), [])
-        (job,) = self.started(1)
-        self.assertIsNot(job.thread, threading.current_thread())
+    def end(self, job: Job) -> list[Message]:
+        """Let a job end; return the replies."""
         job.letGo()
         self.clock.takeOne()
-        (reply,) = self.session.flush()
+        return self.session.flush()
+
+    def waiting(self) -> int:
+        """How many jobs wait for a worker."""
+        return self.server.workers.statistics().jobQueueDepth
+
+    def test_the_reply_comes_when_the_job_has_ended(self) -> None:
+        self.assertEqual(self.send(callNamed(ECHO, "add", 7, 1, 2)), [])
+        job = self.next()
+        self.assertIsNot(job.thread, threading.current_thread())
+        (reply,) = self.end(job)
         self.assertEqual((reply.serial, reply.status, reply.payload), (7, OK, b"\0\0\0\3"))
 
     def test_R041_a_call_of_high_priority_passes_when_all_normal_workers_are_blocked(self) -> None:
-        self.session.send(callNamed(ECHO, "add", 1, 1, 1))
-        self.started(1)
-        self.session.send(callNamed(ECHO, "add", 2, 1, 1), callNamed(ECHO, "echo", 3, ""))
-        self.started(2)[1].letGo()
-        self.clock.takeOne()
-        self.assertEqual([each.serial for each in self.session.flush()], [3])
-        self.assertEqual(self.depth(), 1)
+        self.send(callNamed(ECHO, "add", 1, 1, 1))
+        self.next()
+        self.send(callNamed(ECHO, "add", 2, 1, 1), callNamed(ECHO, "echo", 3, ""))
+        self.assertEqual([each.serial for each in self.end(self.next())], [3])
+        self.assertEqual(self.waiting(), 1)
 
     def test_methods_that_do_not_block_need_no_worker(self) -> None:
-        self.session.send(*(callNamed(ECHO, "add", serial, 1, 1) for serial in range(3)))
-        self.started(1)
-        self.assertEqual(len(self.session.send(callNamed(ECHO, "ping", 3))), 1)
-        self.assertEqual(self.session.send(callNamed(ECHO, "find", 4, None, 0)), [])
+        self.send(*(callNamed(ECHO, "add", serial, 1, 1) for serial in range(3)))
+        self.next()
+        self.assertEqual(self.send(callNamed(ECHO, "ping", 3)), [3])
+        self.assertEqual(self.send(callNamed(ECHO, "find", 4, None, 0)), [])
         self.providers[0].waiting[0].callback(None)
         self.assertEqual(len(self.session.flush()), 1)
-        self.assertEqual(self.depth(), 2)
+        self.assertEqual(self.waiting(), 2)
 
     def test_R033_jobs_that_wait_hold_slots_of_their_client(self) -> None:
-        self.session.send(*(callNamed(ECHO, "add", serial, 1, 1) for serial in range(9)))
-        self.started(1)
-        self.assertEqual((self.session.client.inProgress, self.depth()), (5, 4))
-        answered: list[int] = []
-        for count in range(1, 10):
-            self.started(count)[count - 1].letGo()
-            self.clock.takeOne()
-            answered += [each.serial for each in self.session.flush()]
+        self.send(*(callNamed(ECHO, "add", serial, 1, 1) for serial in range(9)))
+        self.assertEqual(self.session.client.inProgress, 5)
+        answered = [self.end(self.next())[0].serial for _ in range(9)]
         self.assertEqual(answered, list(range(9)))
 
     def test_R021_a_failure_that_says_nothing_gets_the_general_text_not_the_one_before(self) -> None:
         texts = []
-        for error in (KeyError("the one before"), KeyError()):
-            self.session.send(callNamed(ECHO, "ping", 1))
-            self.providers[0].result = error
-            self.session.send(callNamed(ECHO, "add", 1, 1, 1))
-            self.started(len(texts) + 1)[-1].letGo()
-            self.clock.takeOne()
-            (reply,) = self.session.flush()
+        for Blocking.result in (KeyError("the one before"), KeyError()):
+            self.send(callNamed(ECHO, "add", 1, 1, 1))
+            (reply,) = self.end(self.next())
             self.assertEqual(reply.status, ERROR)
             texts.append(reply.error[2])
-        self.assertEqual(texts[1], "Library function returned error but did not set virError")
         self.assertIn("the one before", texts[0])
+        self.assertEqual(texts[1], "Library function returned error but did not set virError")
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 2)
 
     def test_R021_a_method_that_exits_ends_neither_the_worker_nor_the_server(self) -> None:
-        self.session.send(callNamed(ECHO, "ping", 1))
-        self.providers[0].result = SystemExit("goodbye")
-        self.session.send(callNamed(ECHO, "add", 1, 1, 1))
-        self.started(1)[0].letGo()
-        self.clock.takeOne()
-        (reply,) = self.session.flush()
+        Blocking.result = SystemExit("goodbye")
+        self.send(callNamed(ECHO, "add", 1, 1, 1))
+        (reply,) = self.end(self.next())
         self.assertEqual(reply.status, ERROR)
         self.assertEqual(self.session.client.inProgress, 0)
         self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
 
     def test_R037_a_job_whose_client_left_before_it_started_runs_and_its_reply_is_dropped(self) -> None:
-        self.session.send(callNamed(ECHO, "add", 1, 1, 1), callNamed(ECHO, "add", 2, 1, 1))
-        self.started(1)
-        self.assertEqual(self.depth(), 1)
+        self.send(callNamed(ECHO, "add", 1, 1, 1), callNamed(ECHO, "add", 2, 1, 1))
+        first = self.next()
+        self.assertEqual(self.waiting(), 1)
         self.session.lose()
         self.assertEqual(self.server.clients, {})
-        self.providers[0].jobs[0].letGo()
-        self.clock.takeOne()
+        self.assertEqual(self.end(first), [])
         # It finds the client as it was.
-        self.started(2)[1].letGo()
-        self.clock.takeOne()
-        self.assertEqual(self.session.flush(), [])
+        self.assertEqual(self.end(self.next()), [])
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_R038_fifty_clients_killed_while_their_calls_run(self) -> None:
-        sessions = [ServerSession(server=self.server) for _ in range(50)]
-        for session in sessions:
+        for _ in range(50):
+            session = ServerSession(server=self.server)
             session.send(callNamed(ECHO, "add", 1, 1, 1))
             session.transport.abortConnection()
         self.clock.advance(0)
         self.assertEqual(list(self.server.clients), [1])
         for number in range(50):
-            while not self.providers[number].jobs:
-                threading.Event().wait(0.001)
-            self.providers[number].jobs[0].letGo()
-            self.clock.takeOne()
-        self.assertEqual(self.depth(), 0)
-        self.assertEqual(len(self.session.send(callNamed(ECHO, "ping", 1))), 1)
+            self.end(self.next(number))
+        self.assertEqual(self.send(callNamed(ECHO, "ping", 1)), [1])
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_stopping_waits_for_the_job_that_runs_and_drops_the_one_that_waits(self) -> None:
-        self.session.send(callNamed(ECHO, "add", 1, 1, 1), callNamed(ECHO, "add", 2, 1, 1))
-        (job,) = self.started(1)
+        self.send(callNamed(ECHO, "add", 1, 1, 1), callNamed(ECHO, "add", 2, 1, 1))
+        job = self.next()
         stopped = self.server.stopService()
         self.clock.advance(0)
         self.assertTrue(self.session.closed)
         self.assertNoResult(stopped)
         job.letGo()
         self.clock.takeUntil(stopped)
-        self.assertEqual(len(self.providers[0].jobs), 1)
+        self.assertTrue(self.providers[0].begun.empty())
         self.assertEqual(self.flushLoggedErrors(), [])
 
 
@@ -503,5 +512,3 @@ class WithoutThreads(SynchronousTestCase):
         (reply,) = ServerSession(served(ECHO, Here())).send(callNamed(ECHO, "add", 1, 1, 1))
         self.assertEqual(reply.status, OK)
         self.assertEqual(threads, [threading.current_thread()])
-
-
