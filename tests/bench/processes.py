@@ -6,29 +6,21 @@ by its process id however the bench ends.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 from tests.bench.rounds import Absent, Sample
+from tests.interop.support import ROOT, Daemon, LibvirtDaemon, VirnetDaemon
 
-ROOT = Path(__file__).parents[2]
 SYSTEM_PYTHON = "/usr/bin/python3"
 """Where the distribution's package of the binding is to be found."""
 
-START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 
-LIBVIRTD_CONFIG = """\
-unix_sock_dir = "{directory}"
-auth_unix_ro = "none"
-auth_unix_rw = "none"
+LIBVIRTD_SETTINGS = """\
 # Five by default: with that, depth 32 would measure how long requests wait unread.
 max_client_requests = 64
 """
@@ -44,7 +36,7 @@ def cpuSeconds(pid: int) -> float:
 
 def stop(process: subprocess.Popen[str]) -> None:
     """
-    End a process we started and wait until it is gone.
+    End a process that reads our requests, and wait until it is gone.
     """
     if process.stdin is not None:
         process.stdin.close()
@@ -58,38 +50,26 @@ def stop(process: subprocess.Popen[str]) -> None:
         process.stdout.close()
 
 
-class Server:
+class PeerDaemon(Daemon):
     """
-    A server process that listens on a UNIX socket.
-
-    @ivar path: the socket.
+    The server of one of the Twisted peers.
     """
 
-    def __init__(self, argv: list[str], path: Path, log: Path, environment: dict[str, str]) -> None:
-        self.path = path
-        self._log = log
-        with log.open("w") as output:
-            self._process = subprocess.Popen(
-                argv, cwd=ROOT, env={**os.environ, **environment}, stdout=output, stderr=output, text=True
-            )
-        self.pid = self._process.pid
-
-    def waitUntilListening(self) -> None:
+    def __init__(self, module: str) -> None:
         """
-        @raise RuntimeError: with the server's output, if it does not listen in time.
+        @param module: run with C{server SOCKET}.
         """
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with socket.socket(socket.AF_UNIX) as probe:
-                try:
-                    probe.connect(str(self.path))
-                    return
-                except OSError:
-                    time.sleep(0.02)
-        raise RuntimeError(f"{self._process.args!r} does not listen:\n{self._log.read_text()}")
+        super().__init__()
+        self._module = module
 
-    def stop(self) -> None:
-        stop(self._process)
+    def start(self) -> None:
+        """
+        Start the process and wait until it listens.
+        """
+        self._prepare()
+        self.socketPath = str(self.directory / "socket")
+        argv = [sys.executable, "-m", self._module, "server", self.socketPath]
+        self._launch(argv, {"PYTHONPATH": str(ROOT)})
 
 
 class Worker:
@@ -104,6 +84,11 @@ class Worker:
         self.pid = self._process.pid
 
     def read(self) -> object:
+        """
+        Wait for a line of its output.
+
+        @raise RuntimeError: it has ended instead.
+        """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -134,25 +119,25 @@ class Processes:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._servers: dict[str, Server] = {}
+        self._servers: dict[str, Daemon] = {}
         self._workers: dict[tuple[str, str], Worker] = {}
 
     def __enter__(self) -> Processes:
-        self._directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vbench")))
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
-    def server(self, name: str) -> Server:
+    def server(self, name: str) -> Daemon:
         """
         @param name: C{libvirtd}, C{virnet}, C{amp} or C{pb}.
         @raise Absent: if its program is not installed.
         """
         if name not in self._servers:
-            server = self._servers[name] = self._startServer(name)
+            server = self._makeServer(name)
             self._stack.callback(server.stop)
-            server.waitUntilListening()
+            server.start()
+            self._servers[name] = server
         return self._servers[name]
 
     def worker(self, name: str, serverName: str) -> Worker:
@@ -162,42 +147,29 @@ class Processes:
         """
         key = name, serverName
         if key not in self._workers:
-            argv = self._workerCommand(name, str(self.server(serverName).path))
-            worker = self._workers[key] = Worker(argv)
+            worker = Worker(self._workerCommand(name, self.server(serverName)))
             self._stack.callback(worker.stop)
             worker.read()
+            self._workers[key] = worker
         return self._workers[key]
 
-    def _startServer(self, name: str) -> Server:
-        directory = self._directory / name
-        directory.mkdir()
-        path = directory / "socket"
-        environment: dict[str, str] = {}
-        if name == "libvirtd":
-            libvirtd = shutil.which("libvirtd", path=os.environ["PATH"] + ":/usr/sbin")
-            if libvirtd is None:
-                raise Absent("libvirtd is not installed")
-            config = directory / "libvirtd.conf"
-            config.write_text(LIBVIRTD_CONFIG.format(directory=directory))
-            argv = [libvirtd, "--config", str(config), "--pid-file", str(directory / "pid")]
-            # The test driver is built in; the modules of the others would probe this host.
-            environment = {"LIBVIRT_DRIVER_DIR": str(directory / "none"), "XDG_RUNTIME_DIR": str(directory)}
-            path = directory / "libvirt-sock"
-        elif name == "virnet":
-            argv = [sys.executable, "-m", "twisted", "virnet", "--listen", f"unix:{path}"]
-        else:
-            argv = [sys.executable, "-m", f"tests.bench.{name}peer", "server", str(path)]
-        return Server(argv, path, directory / "log", environment)
+    def _makeServer(self, name: str) -> Daemon:
+        if name == "virnet":
+            return VirnetDaemon()
+        if name != "libvirtd":
+            return PeerDaemon(f"tests.bench.{name}peer")
+        if shutil.which("libvirtd") is None:
+            raise Absent("libvirtd is not installed")
+        return LibvirtDaemon(settings=LIBVIRTD_SETTINGS)
 
-    def _workerCommand(self, name: str, path: str) -> list[str]:
-        uri = f"test+unix:///default?socket={path}"
+    def _workerCommand(self, name: str, server: Daemon) -> list[str]:
         if name == "libvirt-python":
             found = subprocess.run([SYSTEM_PYTHON, "-c", "import libvirt"], capture_output=True, check=False)
             if found.returncode != 0:
                 raise Absent(f"{SYSTEM_PYTHON} has no libvirt binding")
-            return [SYSTEM_PYTHON, "-m", "tests.bench.bindingclient", uri]
+            return [SYSTEM_PYTHON, "-m", "tests.bench.bindingclient", server.uri]
         if name == "raw":
-            return [sys.executable, "-m", "tests.bench.rawclient", path]
+            return [sys.executable, "-m", "tests.bench.rawclient", server.socketPath]
         if name == "virnet":
-            return [sys.executable, "-m", "tests.bench.ourclient", uri]
-        return [sys.executable, "-m", f"tests.bench.{name}peer", "client", path]
+            return [sys.executable, "-m", "tests.bench.ourclient", server.uri]
+        return [sys.executable, "-m", f"tests.bench.{name}peer", "client", server.socketPath]

@@ -13,7 +13,7 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.bench.codecs import shapes
-from tests.bench.processes import ROOT
+from tests.interop.support import ROOT
 
 TIMEOUT_SECONDS = 110
 

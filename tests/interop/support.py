@@ -64,7 +64,7 @@ def freePort() -> int:
     return port
 
 
-class _Daemon:
+class Daemon:
     """
     A server process with a UNIX socket.
 
@@ -142,7 +142,7 @@ class _Daemon:
         if not self._given:
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def __enter__(self) -> _Daemon:
+    def __enter__(self) -> Daemon:
         self.start()
         return self
 
@@ -154,7 +154,7 @@ class _Daemon:
         raise NotImplementedError
 
 
-class LibvirtDaemon(_Daemon):
+class LibvirtDaemon(Daemon):
     """
     A real libvirtd without authentication, beside which others may run.
 
@@ -162,10 +162,18 @@ class LibvirtDaemon(_Daemon):
     @ivar tcpPort: where it listens on 127.0.0.1; C{None} if it does not.
     """
 
-    def __init__(self, directory: str | os.PathLike[str] | None = None, tcpPort: int | None = None) -> None:
-        """@param tcpPort: also listen on this port of 127.0.0.1, without encryption; 0 takes a free one."""
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        tcpPort: int | None = None,
+        settings: str = "",
+    ) -> None:
+        """@param tcpPort: also listen on this port of 127.0.0.1, without encryption; 0 takes a free one.
+        @param settings: further lines of its configuration.
+        """
         super().__init__(directory)
         self.tcpPort = tcpPort
+        self.settings = settings
         self.readonlyPath = ""
 
     @property
@@ -188,6 +196,7 @@ class LibvirtDaemon(_Daemon):
         listen = int(self.tcpPort is not None)
         config.write_text(
             LIBVIRTD_CONFIG.format(directory=self.directory, listen=listen, port=self.tcpPort or 16509)
+            + self.settings
         )
         arguments = ["libvirtd", "-f", str(config), "-p", str(self.directory / "pid")]
         if listen:
@@ -200,7 +209,7 @@ class LibvirtDaemon(_Daemon):
         self._launch(arguments, {"XDG_RUNTIME_DIR": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home})
 
 
-class VirnetDaemon(_Daemon):
+class VirnetDaemon(Daemon):
     """
     Our daemon with its hypervisor in memory.
 
