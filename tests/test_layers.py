@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 PACKAGE = Path(__file__).resolve().parent.parent / "virnet"
 
-FACTS = {"errorcodes", "errors", "limits"}
+FACTS = {"errorcodes", "errors", "limits", "probes"}
 PROTOCOL = FACTS | {"xdr", "wire", "programs"}
 SHELL = PROTOCOL | {"transport", "security"}
 BOTH_ROLES = SHELL | {"client", "server", "netconf"}
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
     "errorcodes": set(),
     "limits": set(),
+    "probes": set(),
     "errors": {"errorcodes"},
     "xdr": FACTS,
     "idl": FACTS | {"xdr"},

@@ -21,13 +21,14 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from virnet import probes
 from virnet.client.program import provide
 from virnet.client.stream import ClientStream
 from virnet.errors import ConnectionLost, KeepAliveTimeout, LocalProtocolError, RemoteProtocolError, XDRError
 from virnet.limits import MESSAGE_MIN
 from virnet.programs.base import Procedure, Program
 from virnet.transport.protocol import RPCProtocol
-from virnet.transport.writethrough import closeAll
+from virnet.transport.sender import closeAll
 from virnet.wire.connection import ClientConnection
 from virnet.wire.events import CallFailed, EventReceived, ReplyReceived, StreamReceived
 from virnet.wire.message import rpcError
@@ -51,6 +52,10 @@ class NetClient(RPCProtocol):
     """The protocol of a connection to a server (C: C{virNetClient})."""
 
     log = Logger()
+    probeNew = probes.CLIENT_NEW
+    probeDispose = probes.CLIENT_DISPOSE
+    probeReceived = probes.CLIENT_MSG_RX
+    probeSent = probes.CLIENT_MSG_TX_QUEUE
     eventMethods: ClassVar[dict[type, str]] = {
         **RPCProtocol.eventMethods,
         ReplyReceived: "_replyReceived",

@@ -22,12 +22,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, implementer
 
+from virnet import probes
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError, XDRError
 from virnet.programs.base import Procedure, Program
 from virnet.server.program import Method, asRemoteError
 from virnet.server.stream import ServerStream
 from virnet.transport.protocol import RPCProtocol, peerCredentials
-from virnet.transport.writethrough import closeAll
+from virnet.transport.sender import closeAll
 from virnet.wire.connection import ServerConnection
 from virnet.wire.events import CallReceived, Event, StreamReceived
 from virnet.wire.message import EVENT_SERIAL, MESSAGE, OK, MessageHeader, encodeMessage, rpcError
@@ -97,6 +98,10 @@ class ServerClient(RPCProtocol):
     """
 
     log = Logger()
+    probeNew = probes.SERVER_CLIENT_NEW
+    probeDispose = probes.SERVER_CLIENT_DISPOSE
+    probeReceived = probes.SERVER_CLIENT_MSG_RX
+    probeSent = probes.SERVER_CLIENT_MSG_TX_QUEUE
     eventMethods: ClassVar[dict[type, str]] = {
         **RPCProtocol.eventMethods,
         CallReceived: "_callReceived",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IFileDescriptorReceiver, IReactorTime
@@ -20,11 +20,26 @@ from zope.interface import implementer
 
 from virnet.errors import KeepAliveTimeout, RemoteProtocolError, VirnetError
 from virnet.limits import DESCRIPTORS_UNCLAIMED_MAX
-from virnet.transport.sender import BufferedSender
-from virnet.transport.writethrough import WriteThrough, closeAll, senderFor
+from virnet.probes import (
+    KEEPALIVE_DISPOSE,
+    KEEPALIVE_NEW,
+    KEEPALIVE_SEND,
+    KEEPALIVE_START,
+    KEEPALIVE_STOP,
+    KEEPALIVE_TIMEOUT,
+    SOCKET_DISPOSE,
+    SOCKET_NEW,
+    SOCKET_RECV_FD,
+    SOCKET_SEND_FD,
+    Probe,
+)
+from virnet.transport.sender import BufferedSender, closeAll
+from virnet.transport.writethrough import senderFor
+from virnet.wire import keepalive
 from virnet.wire.connection import ClientConnection, ServerConnection
 from virnet.wire.events import Dropped, Event, Fault, Send
 from virnet.wire.keepalive import PING_MESSAGE, KeepAlive, Verdict
+from virnet.wire.message import decodeHeader
 
 
 @implementer(IFileDescriptorReceiver)
@@ -50,9 +65,11 @@ class RPCProtocol(Protocol):
     clock: IReactorTime
     _keepalive: KeepAlive | None = None
     _keepaliveTimer: IDelayedCall | None = None
-    sender: WriteThrough | BufferedSender
-    send: Callable[..., None]
-    """C{(data, fds=(), sent=None)}: the sender's method, bound once."""
+    sender: BufferedSender
+    probeNew: ClassVar[Probe]
+    probeDispose: ClassVar[Probe]
+    probeReceived: ClassVar[Probe]
+    probeSent: ClassVar[Probe]
 
     _descriptors: list[int]
 
@@ -68,15 +85,34 @@ class RPCProtocol(Protocol):
             setNoDelay(True)
         if getattr(handle, "family", None) == socket.AF_UNIX:
             self.connection.acceptDescriptors()
-        self.sender = senderFor(getattr(transport, "reactor", None), transport)
-        self.send = self.sender.send
+        self.sender = senderFor(transport)
+        self._sendNow = self.sender.send
+        self.connection.received = self.probeReceived
+        self.connection.owner = self
+        if SOCKET_NEW.listeners:
+            fileno = handle.fileno() if handle is not None else -1
+            pid = (peerCredentials(handle) or (0,))[0]
+            SOCKET_NEW(transport, fileno, -1, pid, str(transport.getHost()), str(transport.getPeer()))
+        if self.probeNew.listeners:
+            self.probeNew(self, transport)
         self._methods = {event: getattr(self, name) for event, name in self.eventMethods.items()}
+
+    def send(self, data: bytes, fds: Sequence[int] = (), sent: Callable[[], object] | None = None) -> None:
+        """Send a message, see L{BufferedSender.send<virnet.transport.sender.BufferedSender.send>}."""
+        if self.probeSent.listeners:
+            self.probeSent(self, *decodeHeader(data))
+        if fds and SOCKET_SEND_FD.listeners:
+            for fd in fds:
+                SOCKET_SEND_FD(self.transport, fd)
+        self._sendNow(data, fds, sent)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
         """A descriptor has come: Twisted calls this before the bytes that came with it."""
         if self.ending:
             os.close(descriptor)
             return
+        if SOCKET_RECV_FD.listeners:
+            SOCKET_RECV_FD(self.transport, descriptor)
         self._descriptors.append(descriptor)
         self.connection.descriptorReceived()
         if len(self._descriptors) > DESCRIPTORS_UNCLAIMED_MAX:
@@ -141,39 +177,49 @@ class RPCProtocol(Protocol):
         if self._keepalive is None and interval > 0 and not self.ending:
             self._keepalive = KeepAlive(interval, count, self.clock.seconds())
             self._keepaliveTimer = self.clock.callLater(interval, self._checkKeepAlive)
+            if KEEPALIVE_NEW.listeners:
+                KEEPALIVE_NEW(self, self)
+            if KEEPALIVE_START.listeners:
+                KEEPALIVE_START(self, self, interval, count)
 
     def stopKeepAlive(self) -> None:
         """Send no PINGs any more; PINGs of the peer are still answered."""
         timer, self._keepaliveTimer = self._keepaliveTimer, None
         if timer is not None:
             timer.cancel()
-        self._keepalive = None
+        stopped, self._keepalive = self._keepalive, None
+        if stopped is not None:
+            if KEEPALIVE_STOP.listeners:
+                KEEPALIVE_STOP(self, self)
+            if KEEPALIVE_DISPOSE.listeners:
+                KEEPALIVE_DISPOSE(self)
 
     def _checkKeepAlive(self) -> None:
-        keepalive = self._keepalive
-        assert keepalive is not None
+        watch = self._keepalive
+        assert watch is not None
         self._keepaliveTimer = None
         now = self.clock.seconds()
         if self.readingHeld:
             # What the peer says is not looked at: its silence is ours.
-            keepalive.received(now)
-        verdict = keepalive.check(now)
+            watch.received(now)
+        verdict = watch.check(now)
         if verdict is Verdict.DEAD:
-            self._keepaliveDied()
+            if KEEPALIVE_TIMEOUT.listeners:
+                KEEPALIVE_TIMEOUT(self, self, 0, watch.idle(now))
+            self.log.warn("{peer}: connection closed due to keepalive timeout", peer=self.peer)
+            self.abort(KeepAliveTimeout("connection closed due to keepalive timeout"))
             return
         if verdict is Verdict.PING:
+            if KEEPALIVE_SEND.listeners:
+                KEEPALIVE_SEND(self, self, keepalive.PROGRAM, keepalive.VERSION, keepalive.PING)
             self.send(PING_MESSAGE)
         if self._keepalive is not None:
-            self._keepaliveTimer = self.clock.callLater(keepalive.deadline - now, self._checkKeepAlive)
+            self._keepaliveTimer = self.clock.callLater(watch.deadline - now, self._checkKeepAlive)
 
     @property
     def readingHeld(self) -> bool:
         """Whether nothing is read at the moment because of our own side."""
         return False
-
-    def _keepaliveDied(self) -> None:
-        self.log.warn("{peer}: connection closed due to keepalive timeout", peer=self.peer)
-        self.abort(KeepAliveTimeout("connection closed due to keepalive timeout"))
 
     def stopReading(self) -> None:
         """Look at nothing more of what comes, or has come."""
@@ -187,6 +233,10 @@ class RPCProtocol(Protocol):
         self.sender.discard()
         closeAll(self.takeDescriptors(len(self._descriptors)))
         self.ended(reason)
+        if self.probeDispose.listeners:
+            self.probeDispose(self)
+        if SOCKET_DISPOSE.listeners:
+            SOCKET_DISPOSE(self.transport)
 
     def ended(self, reason: Failure) -> None:
         """The connection is over. May be called twice; only the first reason counts."""

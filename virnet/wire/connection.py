@@ -29,6 +29,7 @@ from typing import Any, Generic, TypeVar
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import LocalProtocolError, RemoteError, RemoteProtocolError, XDRError
 from virnet.limits import MAX_CLIENT_REQUESTS, MESSAGE_FDS_MAX, MESSAGE_MAX, MESSAGE_MIN
+from virnet.probes import KEEPALIVE_RECEIVED, KEEPALIVE_SEND, Probe
 from virnet.wire import keepalive
 from virnet.wire.auth import ALLOWED_UNAUTHENTICATED
 from virnet.wire.calls import PendingCalls
@@ -78,6 +79,7 @@ Programs = Mapping[tuple[int, int], Mapping[int, Any]]
 """Program and version to procedure number to whatever the shell wants back with a call."""
 
 
+_UNWATCHED = Probe("", "")
 _OVER = frozenset((ClientState.FAILED, ClientState.CLOSED))
 
 
@@ -85,12 +87,16 @@ class _Connection(ABC):
     """What both ends share: framing, faults, keepalive, descriptors.
 
     @ivar closed: nothing that comes is looked at any more.
+    @ivar received: the probe that fires for each message.
+    @ivar owner: whose messages they are, for the probe.
     """
 
-    __slots__ = ("closed", "_framer", "_messages")
+    __slots__ = ("closed", "owner", "received", "_framer", "_messages")
 
     def __init__(self, maximum: int, withDescriptors: int) -> None:
         self.closed = False
+        self.received = _UNWATCHED
+        self.owner: object = None
         self._framer = Framer(maximum, withDescriptors)
         self._messages: deque[bytes] = deque()
 
@@ -124,7 +130,10 @@ class _Connection(ABC):
         messages = self._messages
         while messages and not self.closed and self._mayJudge():
             message = messages.popleft()
-            event = self._judge(decodeHeader(message), message)
+            header = decodeHeader(message)
+            if self.received.listeners:
+                self.received(self.owner, *header)
+            event = self._judge(header, message)
             if event is not None:
                 events.append(event)
                 if type(event) is Fault:
@@ -142,7 +151,11 @@ class _Connection(ABC):
         """Say what one whole message means; C{None} when nothing follows from it."""
 
     def _keepalive(self, header: MessageHeader) -> Event | None:
+        if KEEPALIVE_RECEIVED.listeners:
+            KEEPALIVE_RECEIVED(self.owner, self.owner, *header[1:4])
         if header.procedure == keepalive.PING:
+            if KEEPALIVE_SEND.listeners:
+                KEEPALIVE_SEND(self.owner, self.owner, keepalive.PROGRAM, keepalive.VERSION, keepalive.PONG)
             return Send(keepalive.PONG_MESSAGE)
         return None
 

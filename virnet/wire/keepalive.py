@@ -39,7 +39,7 @@ class KeepAlive:
     @ivar deadline: when to look again, in the seconds that were given.
     """
 
-    __slots__ = ("_count", "_interval", "_since", "_unanswered")
+    __slots__ = ("_count", "_heard", "_interval", "_since", "_unanswered")
 
     def __init__(self, interval: float, count: int, now: float) -> None:
         """@param interval: seconds, more than 0.
@@ -48,8 +48,12 @@ class KeepAlive:
         """
         self._interval = interval
         self._count = count
-        self._since = now
+        self._heard = self._since = now
         self._unanswered = 0
+
+    def idle(self, now: float) -> float:
+        """Seconds since the last sign of life."""
+        return now - self._heard
 
     @property
     def deadline(self) -> float:
@@ -58,7 +62,7 @@ class KeepAlive:
 
     def received(self, now: float) -> None:
         """The peer lives."""
-        self._since = now
+        self._heard = self._since = now
         self._unanswered = 0
 
     def check(self, now: float) -> Verdict:

@@ -79,7 +79,13 @@ def decodeHeader(data: bytes) -> MessageHeader:
 
 
 def encodeMessage(
-    program: int, version: int, procedure: int, type: int, serial: int, status: int, payload: bytes = b""
+    program: int,
+    version: int,
+    procedure: int,
+    type: int,
+    serial: int,
+    status: int,
+    payload: bytes | memoryview = b"",
 ) -> bytes:
     """Make a whole message.
 

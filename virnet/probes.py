@@ -1,0 +1,104 @@
+"""Probes: named points at which anybody may watch what happens.
+
+Names and fields are libvirt's trace points, so that what people know of those holds here. A probe without a
+listener costs the test whether it has one. Listeners are called with the probe and its values, in the thread
+in which it happens; what they raise goes to whoever was being watched, so they better not.
+
+Who wants lines in a log: L{virnet.daemon.probes}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+Listener = Callable[["Probe", tuple[Any, ...]], object]
+
+
+class Probe:
+    """One trace point.
+
+    @ivar name: as libvirt has it.
+    @ivar fields: the names of its values, in order.
+    @ivar listeners: who is called; test this before calling the probe.
+    """
+
+    __slots__ = ("fields", "listeners", "name")
+
+    def __init__(self, name: str, fields: str) -> None:
+        self.name = name
+        self.fields = tuple(fields.split())
+        self.listeners: tuple[Listener, ...] = ()
+
+    def __call__(self, *values: Any) -> None:
+        """Tell the listeners.
+
+        @param values: one for each field.
+        """
+        for listener in self.listeners:
+            listener(self, values)
+
+    def __repr__(self) -> str:
+        return f"<Probe {self.name}>"
+
+
+PROBES: dict[str, Probe] = {}
+"""Every probe by its name."""
+
+
+def _probe(name: str, fields: str) -> Probe:
+    probe = PROBES[name] = Probe(name, fields)
+    return probe
+
+
+_MESSAGE = "client len prog vers proc type status serial"
+
+SOCKET_NEW = _probe("rpc_socket_new", "sock fd errfd pid localAddr remoteAddr")
+SOCKET_DISPOSE = _probe("rpc_socket_dispose", "sock")
+SOCKET_SEND_FD = _probe("rpc_socket_send_fd", "sock fd")
+SOCKET_RECV_FD = _probe("rpc_socket_recv_fd", "sock fd")
+SERVER_CLIENT_NEW = _probe("rpc_server_client_new", "client sock")
+SERVER_CLIENT_DISPOSE = _probe("rpc_server_client_dispose", "client")
+SERVER_CLIENT_MSG_TX_QUEUE = _probe("rpc_server_client_msg_tx_queue", _MESSAGE)
+SERVER_CLIENT_MSG_RX = _probe("rpc_server_client_msg_rx", _MESSAGE)
+CLIENT_NEW = _probe("rpc_client_new", "client sock")
+CLIENT_DISPOSE = _probe("rpc_client_dispose", "client")
+CLIENT_MSG_TX_QUEUE = _probe("rpc_client_msg_tx_queue", _MESSAGE)
+CLIENT_MSG_RX = _probe("rpc_client_msg_rx", _MESSAGE)
+KEEPALIVE_NEW = _probe("rpc_keepalive_new", "ka client")
+KEEPALIVE_DISPOSE = _probe("rpc_keepalive_dispose", "ka")
+KEEPALIVE_START = _probe("rpc_keepalive_start", "ka client interval count")
+KEEPALIVE_STOP = _probe("rpc_keepalive_stop", "ka client")
+KEEPALIVE_SEND = _probe("rpc_keepalive_send", "ka client prog vers proc")
+KEEPALIVE_RECEIVED = _probe("rpc_keepalive_received", "ka client prog vers proc")
+KEEPALIVE_TIMEOUT = _probe("rpc_keepalive_timeout", "ka client countToDeath idle")
+
+
+def matching(pattern: str) -> Iterator[Probe]:
+    """The probes whose names match a shell pattern, like C{rpc_server_client_msg_*}."""
+    return (probe for name, probe in PROBES.items() if fnmatchcase(name, pattern))
+
+
+def subscribe(pattern: str, listener: Listener) -> Callable[[], None]:
+    """Have something called whenever a probe fires.
+
+    @param pattern: a shell pattern for names.
+    @param listener: called with the probe and the tuple of its values.
+    @return: call it to end the subscription.
+    @raise ValueError: no probe has such a name.
+    """
+    probes = list(matching(pattern))
+    if not probes:
+        raise ValueError(f"no probe matches {pattern!r}")
+    for probe in probes:
+        probe.listeners = (*probe.listeners, listener)
+
+    def unsubscribe() -> None:
+        for probe in probes:
+            listeners = list(probe.listeners)
+            if listener in listeners:
+                listeners.remove(listener)
+                probe.listeners = tuple(listeners)
+
+    return unsubscribe
