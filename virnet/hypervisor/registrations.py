@@ -107,6 +107,8 @@ MESSAGES: dict[EventFamily, dict[int, _Message]] = {
         DomainEventID.MEMORY_FAILURE: _Message("domainEventMemoryFailure"),
         DomainEventID.MEMORY_DEVICE_SIZE_CHANGE: _Message("domainEventMemoryDeviceSizeChange"),
         DomainEventID.NIC_MAC_CHANGE: _Message("domainEventNICMACChange"),
+        DomainEventID.VCPU_REMOVED: _Message("domainEventVcpuRemoved"),
+        DomainEventID.CHANNEL_LIFECYCLE: _Message("domainEventCallbackChannelLifecycle"),
     },
     EventFamily.NETWORK: {
         NetworkEventID.LIFECYCLE: _Message("networkEventLifecycle"),

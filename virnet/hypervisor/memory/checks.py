@@ -21,7 +21,8 @@ def checkFlags(function: str, flags: int, supported: int = 0) -> None:
     @param function: of the test driver.
     @raise RemoteError: there are such bits.
     """
-    unknown = flags & ~supported
+    # int: the complement of a flag has only the bits that its class knows.
+    unknown = flags & ~int(supported)
     if unknown:
         message = f"unsupported flags ({unknown:#x}) in function {function}"
         raise _invalid(message, function, "flags", ErrorDomain.TEST)

@@ -52,7 +52,7 @@ from virnet.programs.values import (
 #: What C{on_poweroff} and C{on_reboot} can say after which the domain goes on.
 _GOES_ON = frozenset({"restart", "rename-restart"})
 _REBOOT_FLAGS = sum(DomainRebootFlagValues)
-_XML_FLAGS = sum(DomainXMLFlags)
+_XML_FLAGS = DomainXMLFlags.SECURE | DomainXMLFlags.INACTIVE | DomainXMLFlags.MIGRATABLE
 _SECURITY_LABEL = b"libvirt-test\0"
 
 

@@ -8,6 +8,8 @@ Rules:
 
 from __future__ import annotations
 
+import re
+
 from virnet.hypervisor.memory.checks import checkFlags, invalidArgument
 from virnet.hypervisor.memory.state import MemoryState
 from virnet.hypervisor.memory.xmloutput import child, element, toText
@@ -19,8 +21,8 @@ LIB_VERSION = 9_000_000
 #: The version of the hypervisor (C: of the test driver, 0.0.2).
 HYPERVISOR_VERSION = 2
 ARCHITECTURE = "i686"
-#: Of the host; vCPUs may be on any of the first 8 of them.
-CPUS, HOST_CPUS = 16, 8
+#: Of the host, and those of them that its map shows.
+CPUS, MAPPED_CPUS = 16, 8
 #: The most vCPUs of a domain.
 MAX_VCPUS = 32
 #: Bytes of a model name with its zeros (C: C{virNodeInfo.model}).
@@ -80,7 +82,7 @@ class Node:
     def nodeGetCPUMap(self, need_map: int, need_online: int, flags: int) -> NodeGetCPUMapRet:
         checkFlags("testNodeGetCPUMap", flags)
         # CPUs 0, 2 and 4, as the test driver says whatever else it says.
-        return NodeGetCPUMapRet(b"\x15" if need_map else b"", 3 if need_online else 0, HOST_CPUS)
+        return NodeGetCPUMapRet(b"\x15" if need_map else b"", 3 if need_online else 0, MAPPED_CPUS)
 
     def nodeGetFreeMemory(self) -> int:
         return 3145728
@@ -109,9 +111,10 @@ def _capabilities() -> str:
         for size in (page, *_PAGES[2:]):
             count = memory // size if size == page else 0
             child(cell, "pages", str(count), unit="KiB", size=str(size))
-        cpus = child(cell, "cpus", num=str(CPUS // len(_CELLS)))
-        for core in range(CPUS // len(_CELLS)):
-            id = str(number * HOST_CPUS + core)
+        cores = CPUS // len(_CELLS)
+        cpus = child(cell, "cpus", num=str(cores))
+        for core in range(cores):
+            id = str(number * cores + core)
             child(cpus, "cpu", id=id, socket_id=str(number), die_id="0", core_id=str(core), siblings=id)
     secmodel = child(host, "secmodel")
     child(secmodel, "model", _SECURITY_MODEL)
@@ -129,6 +132,8 @@ def _capabilities() -> str:
         child(features, "nonpae")
         parts.append(guest)
     body = "\n".join("".join(f"  {line}\n" for line in toText(part).splitlines()) for part in parts)
+    # An element without content is two tags here, in one line.
+    body = re.sub(r"<doi>\s+</doi>", "<doi></doi>", body)
     return f"<capabilities>\n\n{body}\n</capabilities>\n"
 
 

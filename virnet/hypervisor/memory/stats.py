@@ -40,7 +40,7 @@ class DomainStats:
         # NOWAIT and BACKING say how to find out what is not found out here.
         known = _FILTERS | sum(ConnectGetAllDomainStatsFlags)
         checkFlags("testConnectGetAllDomainStats", flags, known)
-        unsupported = stats & ~SUPPORTED
+        unsupported = stats & ~int(SUPPORTED)
         if unsupported and flags & _ENFORCE:
             detail = f"Stats types bits {unsupported:#x} are not supported by this daemon"
             raise RemoteError.of(ErrorNumber.ARGUMENT_UNSUPPORTED, detail, ErrorDomain.TEST)

@@ -27,7 +27,7 @@ from virnet.hypervisor.memory.checks import (
 )
 from virnet.hypervisor.memory.domain import domainOf, requireActive
 from virnet.hypervisor.memory.domainxml import DomainDefinition
-from virnet.hypervisor.memory.node import HOST_CPUS, MAX_VCPUS
+from virnet.hypervisor.memory.node import CPUS, MAX_VCPUS
 from virnet.hypervisor.memory.state import MemoryDomain, MemoryState
 from virnet.programs import IDomain, partialImplementer
 from virnet.programs.constants import DomainMemoryModFlags, DomainVcpuFlags, VcpuState
@@ -288,7 +288,7 @@ def _limit(definition: DomainDefinition | None, name: str) -> int:
 def _affinity(definition: DomainDefinition, vcpu: int) -> list[int]:
     """The host CPUs that a vCPU may use."""
     cpus = definition.pinned.get(vcpu, definition.cpus)
-    return list(range(HOST_CPUS)) if cpus is None else cpus
+    return list(range(CPUS)) if cpus is None else cpus
 
 
 def cpuMap(cpus: Iterable[int], length: int) -> bytes:

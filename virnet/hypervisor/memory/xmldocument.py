@@ -56,7 +56,10 @@ def parseDocument(text: str, kind: DocumentKind) -> Element:
     """
     if len(text) > XML_MAX:
         raise xmlError(f"document of {len(text)} characters exceeds {XML_MAX}")
-    data = text.encode("utf-8", "surrogateescape")
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise xmlError(f"character {error.start} of the document is none of Unicode's") from None
     if len(data) > XML_MAX:
         raise xmlError(f"document of {len(data)} bytes exceeds {XML_MAX}")
     reader = _Reader()

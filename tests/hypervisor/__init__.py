@@ -1,0 +1,1 @@
+"""The session between server and hypervisor, and the hypervisor in memory, without a transport."""
