@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from argparse import Namespace
 from contextlib import redirect_stdout
 
@@ -11,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from virnet._version import __version__
 from virnet.cli import main
 from virnet.cli.arguments import UsageError, buildParser, defaultURI, parseArguments
-from virnet.transport import defaults
 
 EVENTS = ("lifecycle", "reboot")
 
@@ -28,7 +28,9 @@ class Options(SynchronousTestCase):
     def test_common_options_stand_before_or_behind_the_command(self) -> None:
         for words in (("-c", "test:///x", "-r", "list"), ("list", "-r", "--connect", "test:///x")):
             options = parse(*words)
-            self.assertEqual(("list", "test:///x", True), (options.command, options.connect, options.readonly))
+            self.assertEqual(
+                ("list", "test:///x", True), (options.command, options.connect, options.readonly)
+            )
 
     def test_what_is_not_said(self) -> None:
         options = parse("list")
@@ -43,15 +45,23 @@ class Options(SynchronousTestCase):
             self.assertEqual(name, parse(name, *needed).command)
 
     def test_events(self) -> None:
-        options = parse("events", "-e", "reboot", "-e", "lifecycle", "-n", "3", "-t", "0.5", "-d", "web1", "--json")
+        options = parse(
+            "events", "-e", "reboot", "-e", "lifecycle", "-n", "3", "-t", "0.5", "-d", "web1", "--json"
+        )
         self.assertEqual(["reboot", "lifecycle"], options.event)
-        self.assertEqual((3, 0.5, "web1", False), (options.count, options.timeout, options.domain, options.follow))
-        self.assertEqual((1, None, None), (parse("events").count, parse("events").event, parse("events").timeout))
+        self.assertEqual(
+            (3, 0.5, "web1", False), (options.count, options.timeout, options.domain, options.follow)
+        )
+        self.assertEqual(
+            (1, None, None), (parse("events").count, parse("events").event, parse("events").timeout)
+        )
 
     def test_call(self) -> None:
         options = parse("call", "domainGetInfo", "test")
         self.assertEqual(("domainGetInfo", ["test"]), (options.procedure, options.words))
-        self.assertEqual((None, None, False, False), (options.args, options.program, options.bare, options.list))
+        self.assertEqual(
+            (None, None, False, False), (options.args, options.program, options.bare, options.list)
+        )
 
     def test_options_of_call_stand_anywhere(self) -> None:
         for words in (
@@ -85,7 +95,10 @@ class Mistakes(SynchronousTestCase):
 
     def test_values(self) -> None:
         self.check(
-            "argument -n/--count: '0' is not a number of 1 or more; see 'virnet ping --help'", "ping", "-n", "0"
+            "argument -n/--count: '0' is not a number of 1 or more; see 'virnet ping --help'",
+            "ping",
+            "-n",
+            "0",
         )
         self.check(
             "argument -t/--timeout: 'inf' is not a number of seconds; see 'virnet events --help'",
@@ -102,7 +115,8 @@ class Mistakes(SynchronousTestCase):
     def test_call(self) -> None:
         self.check("unexpected argument '--frob'; see 'virnet call --help'", "call", "x", "--frob")
         self.check(
-            "argument -p/--program: 'frob' is not one of remote, qemu, lxc, admin, lock; see 'virnet call --help'",
+            "argument -p/--program: 'frob' is not one of remote, qemu, lxc, admin, lock; "
+            "see 'virnet call --help'",
             *("call", "--program", "frob", "x"),
         )
 
@@ -168,7 +182,7 @@ class DefaultServer(SynchronousTestCase):
     """
 
     def asUser(self, uid: int) -> None:
-        self.patch(defaults.os, "geteuid", lambda: uid)
+        self.patch(os, "geteuid", lambda: uid)
 
     def test_the_variable_counts_first(self) -> None:
         self.assertEqual("x:///", defaultURI({"LIBVIRT_DEFAULT_URI": "x:///", "XDG_RUNTIME_DIR": "/r"}))
@@ -183,7 +197,8 @@ class DefaultServer(SynchronousTestCase):
     def test_whose_path_may_have_any_characters(self) -> None:
         self.asUser(1000)
         self.assertEqual(
-            "test+unix:///default?socket=/a%20%26%3F/virnet/virnet-sock", defaultURI({"XDG_RUNTIME_DIR": "/a &?"})
+            "test+unix:///default?socket=/a%20%26%3F/virnet/virnet-sock",
+            defaultURI({"XDG_RUNTIME_DIR": "/a &?"}),
         )
 
     def test_root_has_a_place_of_its_own(self) -> None:

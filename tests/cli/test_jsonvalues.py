@@ -186,7 +186,9 @@ class TypedParameters(SynchronousTestCase):
 
     def test_plain_values_get_the_type_that_fits(self) -> None:
         self.assertEqual(
-            TypedParams({"a": Int(5), "b": String("x"), "c": Boolean(True), "d": Double(0.5), "e": LLong(2**40)}),
+            TypedParams(
+                {"a": Int(5), "b": String("x"), "c": Boolean(True), "d": Double(0.5), "e": LLong(2**40)}
+            ),
             fromJSON(PARAMS, {"a": 5, "b": "x", "c": True, "d": 0.5, "e": 2**40}),
         )
 
@@ -219,8 +221,12 @@ class NothingIsLost(SynchronousTestCase):
         samples(),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
-            lambda inner: st.lists(inner, max_size=3)
-            | st.dictionaries(st.sampled_from(KEYS), inner | st.sampled_from(["int", "boolean", "double"])),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(KEYS), inner | st.sampled_from(["int", "boolean", "double"])
+                )
+            ),
             max_leaves=8,
         ),
     )
@@ -284,13 +290,15 @@ class Refusals(SynchronousTestCase):
 
     def test_typed_parameters(self) -> None:
         self.refused(PARAMS, 5, "args: expected an object or an array of typed parameters, not 5")
-        self.refused(PARAMS, {"x": None}, "args.x: expected a value or an object with type and value, not null")
+        self.refused(
+            PARAMS, {"x": None}, "args.x: expected a value or an object with type and value, not null"
+        )
         self.refused(PARAMS, {"x": {"type": "uint", "value": -1}}, "args.x: parameter 'x': -1 is no UINT")
         self.refused(
             PARAMS,
             {"x": {"type": "u8", "value": 1}},
-            'args.x: expected {"type": one of int, uint, llong, ullong, double, boolean, string, "value": …}, '
-            'not {"type": "u8", "value": 1}',
+            'args.x: expected {"type": one of int, uint, llong, ullong, double, boolean, string, '
+            '"value": …}, not {"type": "u8", "value": 1}',
         )
         self.refused(
             PARAMS, [{"value": 1}], 'args[0]: expected {"name": …, "type": …, "value": …}, not {"value": 1}'
@@ -307,7 +315,9 @@ class Refusals(SynchronousTestCase):
         self.assertEqual(f"dom: {why}", str(error))
 
     def test_not_JSON(self) -> None:
-        self.notJSON("{", "not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)")
+        self.notJSON(
+            "{", "not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+        )
         self.notJSON("", "not JSON: Expecting value: line 1 column 1 (char 0)")
         self.notJSON("NaN", 'not JSON: NaN is no JSON; write "NaN"')
         self.notJSON('{"a": 1, "a": 2}', "not JSON: the name 'a' is there twice")

@@ -142,7 +142,8 @@ class Words(SynchronousTestCase):
         for word in ("web1", '"web1"'):
             self.assertEqual([Named(lookup, "web1")], self.arguments("domainGetInfo", word))
         self.assertEqual(
-            [Named(REMOTE.byName["storageVolLookupByPath"], "/a"), 0], self.arguments("storageVolDelete", "/a")
+            [Named(REMOTE.byName["storageVolLookupByPath"], "/a"), 0],
+            self.arguments("storageVolDelete", "/a"),
         )
         self.assertEqual(
             [Named(ADMIN.byName["admConnectLookupServer"], "libvirtd"), 0],
@@ -179,7 +180,9 @@ class Words(SynchronousTestCase):
         )
 
     def test_wrong_types(self) -> None:
-        self.refused("domainSetMemory: memory: expected a whole number, not 1.5", "domainSetMemory", "test", "1.5")
+        self.refused(
+            "domainSetMemory: memory: expected a whole number, not 1.5", "domainSetMemory", "test", "1.5"
+        )
         self.refused('domainLookupByUUID: uuid: expected a UUID, not "x"', "domainLookupByUUID", "x")
         self.refused("domainGetInfo: dom.uuid: is missing", "domainGetInfo", '{"name": "x"}')
 
@@ -205,14 +208,10 @@ class Objects(SynchronousTestCase):
 
     def test_objects_by_name(self) -> None:
         named = Named(REMOTE.byName["domainLookupByName"], "web1")
-        self.assertEqual(
-            [named, 1], self.arguments("domainSetAutostart", '{"autostart": 1, "dom": "web1"}')
-        )
+        self.assertEqual([named, 1], self.arguments("domainSetAutostart", '{"autostart": 1, "dom": "web1"}'))
 
     def test_refusals(self) -> None:
-        self.refused(
-            "domainGetInfo: --args: expected an object by parameter names", "domainGetInfo", "[]"
-        )
+        self.refused("domainGetInfo: --args: expected an object by parameter names", "domainGetInfo", "[]")
         self.refused("domainGetInfo: dom: is missing", "domainGetInfo", "{}")
         self.refused(
             "domainLookupByName: there is no 'nam' here, only name", "domainLookupByName", '{"nam": "x"}'

@@ -21,7 +21,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from virnet.daemon.listening import Listener, ListenError, clear, locked, makeDirectory, virshCommand
-from virnet.limits import MAX_WORKERS, MIN_WORKERS
 from virnet.server import NetServer, ServerProgram, ServerService
 
 UMASK = 0o077
@@ -52,11 +51,12 @@ class Daemon(NetServer):
         reactor: Any,
         programs: Iterable[ServerProgram],
         listeners: Iterable[Listener],
-        minWorkers: int = MIN_WORKERS,
-        maxWorkers: int = MAX_WORKERS,
+        **limits: int,
     ) -> None:
-        """@raise ValueError: the numbers of workers make no sense."""
-        super().__init__(reactor, programs, minWorkers=minWorkers, maxWorkers=maxWorkers)
+        """@param limits: as L{NetServer} takes them.
+        @raise ValueError: a limit makes no sense.
+        """
+        super().__init__(reactor, programs, **limits)
         self._listeners = [
             (each, ServerService(self, each.endpoint, readonly=each.readonly)) for each in listeners
         ]

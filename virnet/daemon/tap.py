@@ -20,7 +20,7 @@ from virnet.daemon.listening import ListenError, default, fromString
 from virnet.daemon.service import CannotStart, Daemon
 from virnet.hypervisor.memory import MemoryHypervisor
 from virnet.hypervisor.session import sessionsOf
-from virnet.limits import MAX_WORKERS, MIN_WORKERS
+from virnet.limits import MAX_WORKERS, MIN_WORKERS, PRIO_WORKERS
 from virnet.programs import LXC, QEMU, REMOTE
 from virnet.server import ServerProgram
 from virnet.transport.defaults import defaultSocketPath
@@ -52,6 +52,7 @@ class Options(usage.Options):
     optParameters = [
         ["min-workers", None, MIN_WORKERS, "Threads for blocking implementations, always there.", _threads],
         ["max-workers", None, MAX_WORKERS, "Threads for blocking implementations, at the most.", _threads],
+        ["prio-workers", None, PRIO_WORKERS, "Further threads for high-priority procedures alone.", _threads],
     ]
 
     compData = usage.Completions(multiUse={"listen", "listen-readonly"})
@@ -122,7 +123,14 @@ def makeService(options: Options) -> IService:
         ServerProgram(LXC, lambda client: ()),
     ]
     reactor.callWhenRunning(_endOnSignals, reactor)
-    return Daemon(reactor, programs, listeners, options["min-workers"], options["max-workers"])
+    return Daemon(
+        reactor,
+        programs,
+        listeners,
+        minWorkers=options["min-workers"],
+        maxWorkers=options["max-workers"],
+        prioWorkers=options["prio-workers"],
+    )
 
 
 def _endOnSignals(reactor: Any) -> None:

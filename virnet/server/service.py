@@ -120,8 +120,15 @@ class ServerService(Service):
         if self._listening is not None:
             return
         failures: list[Failure] = []
-        self._listening = self.endpoint.listen(self.factory).addCallbacks(self._bound, failures.append)
+
+        def failed(failure: Failure) -> Failure:
+            failures.append(failure)
+            return failure
+
+        listening = self._listening = self.endpoint.listen(self.factory).addCallbacks(self._bound, failed)
         if failures:
+            # It is raised here; one that comes later is for whenListening.
+            listening.addErrback(lambda _: None)
             failures[0].raiseException()
 
     def _bound(self, port: IListeningPort) -> IListeningPort:

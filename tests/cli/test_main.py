@@ -1,0 +1,117 @@
+"""How the command ends: what is checked before it connects, and what an error becomes."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from virnet.cli.arguments import UsageError, parseArguments
+from virnet.cli.main import DONE, FAILED, MISUSED, prepareTask, statusOf
+from virnet.cli.output import Output
+from virnet.errors import ConnectionLost, RemoteError, URIError, VirnetError
+
+
+class MainCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.stdout = io.StringIO()
+        self.stderr = io.StringIO()
+        self.output = Output(self.stdout, self.stderr)
+
+    def prepare(self, *words: str) -> object:
+        return prepareTask(parseArguments(words, ("lifecycle",), {}), self.output)
+
+    def refused(self, why: str, *words: str) -> None:
+        error = self.assertRaises(UsageError, self.prepare, *words)
+        self.assertEqual(why, str(error))
+
+
+class Preparing(MainCase):
+    """
+    What can be known to be wrong is known before anything is connected.
+    """
+
+    def test_what_makes_sense_is_to_be_run(self) -> None:
+        self.assertIsNotNone(self.prepare("-c", "test:///default", "list"))
+        self.assertIsNotNone(self.prepare("-c", "test:///default", "call", "connectGetURI"))
+
+    def test_an_unknown_procedure(self) -> None:
+        self.refused("there is no procedure 'frob'", "-c", "test:///x", "call", "frob")
+
+    def test_no_procedure(self) -> None:
+        self.refused("which procedure? see 'virnet call --help', or 'virnet call --list'", "call")
+
+    def test_streams_and_descriptors(self) -> None:
+        self.refused(
+            "domainOpenConsole opens a stream, which 'call' cannot carry",
+            "call",
+            "domainOpenConsole",
+            "test",
+            "null",
+        )
+        self.refused(
+            "domainFDAssociate passes file descriptors, which 'call' cannot carry",
+            *("call", "domainFDAssociate", "test", "x"),
+        )
+
+    def test_arguments_given_twice(self) -> None:
+        self.refused(
+            "arguments are given in order or with --args, not both",
+            *("call", "domainLookupByID", "1", "--args", '{"id": 1}'),
+        )
+
+    def test_a_file_that_cannot_be_read(self) -> None:
+        error = self.assertRaises(VirnetError, self.prepare, "define", "/nonexistent.xml")
+        self.assertEqual("cannot read /nonexistent.xml: No such file or directory", str(error))
+
+    def test_no_server(self) -> None:
+        self.patch(os, "geteuid", lambda: 1000)
+        self.patch(os, "environ", {})
+        self.refused("which server? give -c URI or set LIBVIRT_DEFAULT_URI; see 'virnet --help'", "list")
+
+    def test_listing_procedures_needs_no_server(self) -> None:
+        self.assertIsNone(self.prepare("call", "--list", "lookup_by_name"))
+        lines = self.stdout.getvalue().splitlines()
+        self.assertIn("REMOTE  domainLookupByName(name: string) -> domain", lines)
+        self.assertTrue(all("LookupByName(" in line for line in lines), lines)
+        self.assertIsNone(self.prepare("call", "--list", "--program", "lxc"))
+        self.assertIn(
+            "LXC  domainLxcOpenNamespace(dom: domain, flags: unsigned int) -> nothing", self.stdout.getvalue()
+        )
+
+
+class Ending(MainCase):
+    """
+    Every error is a line and a status.
+    """
+
+    def check(self, status: int, line: str, error: BaseException) -> None:
+        self.assertEqual(status, statusOf(error, self.output))
+        self.assertEqual(line, self.stderr.getvalue())
+        self.assertEqual("", self.stdout.getvalue())
+
+    def test_statuses(self) -> None:
+        self.assertEqual((0, 1, 2), (DONE, FAILED, MISUSED))
+
+    def test_wrong_usage(self) -> None:
+        self.check(2, "virnet: no command\n", UsageError("no command"))
+
+    def test_what_the_server_refuses(self) -> None:
+        self.check(1, "virnet: XML error: a b\n", RemoteError(27, "XML error: a\nb\n"))
+
+    def test_what_cannot_be_reached(self) -> None:
+        self.check(1, "virnet: x: cannot connect\n", ConnectionLost("x: cannot connect"))
+
+    def test_what_is_no_URI(self) -> None:
+        self.check(1, "virnet: 'x' is not a URI\n", URIError("'x' is not a URI"))
+
+    def test_what_the_system_refuses(self) -> None:
+        self.check(1, "virnet: [Errno 28] No space left on device\n", OSError(28, "No space left on device"))
+
+    def test_a_bug_is_a_line_too(self) -> None:
+        self.check(1, "virnet: internal error: KeyError: 'x'; --debug shows where\n", KeyError("x"))
+
+    def test_interrupted(self) -> None:
+        self.check(128 + signal.SIGINT, "", KeyboardInterrupt())

@@ -1,0 +1,181 @@
+"""The daemon's start, all or nothing, and what it says."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.logger import Logger, capturedLogs, formatEvent
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from virnet.daemon.listening import Listener
+from virnet.daemon.service import CannotStart, Daemon
+
+
+class Port:
+    """
+    What an endpoint gives: it has an address and can be stopped.
+    """
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 4711)
+
+    def stopListening(self) -> Deferred[None]:
+        return succeed(None)
+
+
+class Endpoint:
+    """
+    Listens nowhere; makes its file, notes the umask, or fails as it is told.
+    """
+
+    def __init__(self, outcome: Any = None, path: Path | None = None) -> None:
+        self.outcome = succeed(Port()) if outcome is None else outcome
+        self.path = path
+        self.umask: int | None = None
+
+    def listen(self, factory: object) -> Deferred[Any]:
+        self.umask = os.umask(0)
+        os.umask(self.umask)
+        if self.path is not None:
+            self.path.touch()
+        result: Deferred[Any] = self.outcome
+        return result
+
+
+class Reactor(Clock):
+    stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class DaemonCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="virnet-"))
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.reactor = Reactor()
+        self.stderr = io.StringIO()
+        self.patch(sys, "__stderr__", self.stderr)
+
+    def daemon(self, *endpoints: Endpoint) -> Daemon:
+        listeners = [
+            Listener(f"e{i}", each, path=None if each.path is None else str(each.path))  # type: ignore[arg-type]
+            for i, each in enumerate(endpoints)
+        ]
+        return Daemon(self.reactor, [], listeners, minWorkers=0, prioWorkers=0)
+
+    def started(self, daemon: Daemon) -> list[str]:
+        """Start it and give the lines it logs."""
+        with capturedLogs() as logged:
+            daemon.startService()
+        self.addCleanup(daemon.stopService)
+        return [formatEvent(each) for each in logged]
+
+
+class Starting(DaemonCase):
+    def test_says_how_to_connect(self) -> None:
+        lines = self.started(self.daemon(Endpoint()))
+        self.assertEqual(["listening, connect with: virsh -c test+tcp://127.0.0.1:4711/default"], lines)
+        self.assertEqual("", self.stderr.getvalue())
+
+    def test_says_it_when_it_is_true(self) -> None:
+        outcome: Deferred[Any] = Deferred()
+        self.assertEqual([], self.started(self.daemon(Endpoint(outcome))))
+        with capturedLogs() as logged:
+            outcome.callback(Port())
+        self.assertEqual(1, len(logged))
+
+    def test_binds_once_and_before_privileges_go(self) -> None:
+        endpoint = Endpoint()
+        daemon = self.daemon(endpoint)
+        daemon.privilegedStartService()
+        self.assertIsNotNone(endpoint.umask)
+        endpoint.umask = None
+        self.started(daemon)
+        self.assertIsNone(endpoint.umask)
+
+    def test_sockets_are_their_owners_from_the_first_moment(self) -> None:
+        endpoint = Endpoint()
+        before = os.umask(0o022)
+        try:
+            self.started(self.daemon(endpoint))
+            self.assertEqual(0o022, os.umask(0o022))
+        finally:
+            os.umask(before)
+        self.assertEqual(0o077, endpoint.umask)
+
+
+class NotStarting(DaemonCase):
+    """
+    One line on standard error, and nothing is left.
+    """
+
+    inUse = CannotListenError("127.0.0.1", 1, OSError(98, "Address already in use"))
+
+    def refused(self, why: str, *endpoints: Endpoint) -> None:
+        error = self.assertRaises(CannotStart, self.daemon(*endpoints).privilegedStartService)
+        self.assertEqual(1, error.code)
+        self.assertEqual(f"virnet: {why}\n", self.stderr.getvalue())
+
+    def failing(self, error: Exception) -> Endpoint:
+        failed: Deferred[Any] = Deferred()
+        failed.errback(Failure(error))
+        return Endpoint(failed)
+
+    def test_port_in_use(self) -> None:
+        self.refused("cannot listen on e0: Address already in use", self.failing(self.inUse))
+
+    def test_sockets_made_before_are_removed(self) -> None:
+        path = self.directory / "s"
+        self.refused(
+            "cannot listen on e1: Address already in use", Endpoint(path=path), self.failing(self.inUse)
+        )
+        self.assertFalse(path.exists())
+
+    def test_what_Twisted_does_not_wrap(self) -> None:
+        self.refused(
+            "cannot listen on e0: bind(): port must be 0-65535.",
+            self.failing(OverflowError("bind(): port must be 0-65535.")),
+        )
+
+    def test_threads_do_not_hold_up_the_exit(self) -> None:
+        listener = Listener("e", self.failing(self.inUse))  # type: ignore[arg-type]
+        before = threading.active_count()
+        self.assertRaises(CannotStart, Daemon(self.reactor, [], [listener], minWorkers=3).startService)
+        self.assertEqual(before, threading.active_count())
+
+    def test_an_endpoint_that_fails_later(self) -> None:
+        outcome: Deferred[Any] = Deferred()
+        self.started(self.daemon(Endpoint(outcome)))
+        outcome.errback(self.inUse)
+        self.assertTrue(self.reactor.stopped)
+        self.assertEqual(1, len(self.flushLoggedErrors(CannotListenError)))
+
+    def test_twistd_and_the_interpreter_both_know_the_exception(self) -> None:
+        """
+        C{twistd} removes its pid file for an C{Exception}; a C{SystemExit} ends without a traceback.
+        """
+        error = CannotStart("no", 2)
+        self.assertIsInstance(error, Exception)
+        self.assertIsInstance(error, SystemExit)
+        self.assertEqual((2, "no"), (error.code, str(error)))
+
+    def test_it_is_in_the_log_too(self) -> None:
+        self.assertIsInstance(Daemon.log, Logger)
+        with capturedLogs() as logged:
+            self.refused("cannot listen on e0: Address already in use", self.failing(self.inUse))
+        self.assertEqual(
+            ["cannot listen on e0: Address already in use"], [formatEvent(each) for each in logged]
+        )
