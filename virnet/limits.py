@@ -94,3 +94,7 @@ KEEPALIVE_COUNT = 6
 
 SERVER_KEEPALIVE_COUNT = 5
 """PINGs that may stay unanswered by a client (C{keepalive_count} of C{libvirtd.conf})."""
+
+MAX_EVENT_BACKLOG = 2097152
+"""Bytes of events that may wait for a client that does not read: some 30,000 of a life cycle. libvirtd
+has no such limit, and its memory goes to whoever stops reading."""

@@ -130,6 +130,8 @@ class ServerClient(RPCProtocol):
         self._congested = False
         self._held = False
         self._warned = False
+        self._overrun = False
+        self._eventsWaiting = 0
         self._closing = False
         self._gone = False
         self._onDisconnect: list[Callable[[], object]] = []
@@ -383,22 +385,45 @@ class ServerClient(RPCProtocol):
     def sendEvent(self, procedure: Procedure, values: tuple[Any, ...]) -> None:
         """Send one event; without effect when the connection is gone.
 
+        A client that does not read is cut off when more than the server's C{maxEventBacklog} bytes of events
+        would wait for it.
+
         @raise XDRError: the values do not fit.
         """
         if self._gone or self._closing:
             return
         program = procedure.program
-        self.send(
-            encodeMessage(
-                program.number,
-                program.version,
-                procedure.number,
-                MESSAGE,
-                EVENT_SERIAL,
-                OK,
-                procedure.encodeArgs(values),
-            )
+        event = encodeMessage(
+            program.number,
+            program.version,
+            procedure.number,
+            MESSAGE,
+            EVENT_SERIAL,
+            OK,
+            procedure.encodeArgs(values),
         )
+        size = len(event)
+        if self._eventsWaiting + size > self.server.maxEventBacklog:
+            self._giveUpOnReader()
+            return
+        self._eventsWaiting += size
+        self.send(event, (), partial(self._eventSent, size))
+
+    def _eventSent(self, size: int) -> None:
+        self._eventsWaiting -= size
+
+    def _giveUpOnReader(self) -> None:
+        """Events must not be lost in silence, nor fill the memory: who does not read them is cut off."""
+        if not self._overrun:
+            self._overrun = True
+            self.log.error(
+                "{peer} does not read its events, {waiting} bytes of them wait: closing the connection."
+                " Consider tuning max_event_backlog",
+                peer=self.peer,
+                waiting=self._eventsWaiting,
+            )
+            # Not now: whoever sends the event may be going through its list of clients.
+            self.clock.callLater(0, self.abort, ConnectionLost("the client does not read its events"))
 
     # Keepalive
 

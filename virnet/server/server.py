@@ -29,6 +29,7 @@ from virnet.limits import (
     MAX_ANONYMOUS_CLIENTS,
     MAX_CLIENT_REQUESTS,
     MAX_CLIENTS,
+    MAX_EVENT_BACKLOG,
     MAX_QUEUED_CLIENTS,
     MAX_WORKERS,
     MIN_WORKERS,
@@ -77,6 +78,7 @@ class NetServer(MultiService):
         maxClientRequests: int = MAX_CLIENT_REQUESTS,
         keepaliveInterval: float = KEEPALIVE_INTERVAL,
         keepaliveCount: int = SERVER_KEEPALIVE_COUNT,
+        maxEventBacklog: int = MAX_EVENT_BACKLOG,
     ) -> None:
         """@param programs: what is served to every client.
         @param minWorkers: threads for blocking methods that are there at once.
@@ -89,6 +91,8 @@ class NetServer(MultiService):
         @param keepaliveInterval: seconds of silence before a client that knows keepalive is sent a PING; 0
             or less: none is ever sent.
         @param keepaliveCount: PINGs that a client may leave unanswered.
+        @param maxEventBacklog: bytes of events that may wait for a client that does not read; one more event
+            and it is cut off.
         @raise ValueError: two programs have the same number and version, or a limit makes no sense.
         """
         super().__init__()
@@ -101,6 +105,7 @@ class NetServer(MultiService):
         self.maxQueuedClients = maxQueuedClients or QUEUED_CLIENTS_MIN
         self.keepaliveInterval = keepaliveInterval
         self.keepaliveCount = keepaliveCount
+        self.maxEventBacklog = maxEventBacklog
         self.workers = WorkerPool(reactor, minWorkers, maxWorkers, prioWorkers)
         self.clients: dict[int, ServerClient] = {}
         self.accepting = True

@@ -100,7 +100,7 @@ class RPCProtocol(Protocol):
     def send(self, data: bytes, fds: Sequence[int] = (), sent: Callable[[], object] | None = None) -> None:
         """Send a message, see L{BufferedSender.send<virnet.transport.sender.BufferedSender.send>}."""
         if self.probeSent.listeners:
-            self.probeSent(self, *decodeHeader(data))
+            self.probeSent(self, *decodeHeader(data).traced())
         if fds and SOCKET_SEND_FD.listeners:
             for fd in fds:
                 SOCKET_SEND_FD(self.transport, fd)

@@ -132,7 +132,7 @@ class _Connection(ABC):
             message = messages.popleft()
             header = decodeHeader(message)
             if self.received.listeners:
-                self.received(self.owner, *header)
+                self.received(self.owner, *header.traced())
             event = self._judge(header, message)
             if event is not None:
                 events.append(event)

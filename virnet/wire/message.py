@@ -66,6 +66,10 @@ class MessageHeader(NamedTuple):
     serial: int
     status: int
 
+    def traced(self) -> tuple[int, ...]:
+        """The words in the order in which libvirt's trace points give them."""
+        return (*self[:5], self.status, self.serial)
+
 
 _LAYOUT = struct.Struct(">IIIiiIi")
 _pack = _LAYOUT.pack

@@ -1,0 +1,155 @@
+"""Probes: libvirt's trace points, from Python and as log lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.echo import ECHO, Echo
+from virnet import probes
+from virnet.daemon.probes import describe, trace
+from virnet.probes import PROBES, Probe, subscribe
+from virnet.server import NetServer, ServerProgram
+from virnet.testing import ConnectedPair, connectedPair
+from virnet.wire.message import EVENT_SERIAL, MESSAGE, OK, REPLY
+
+Fired = list[tuple[str, tuple[Any, ...]]]
+
+
+class _Case(SynchronousTestCase):
+    def watch(self, pattern: str) -> Fired:
+        """Record every probe that matches while the test runs."""
+        fired: Fired = []
+        self.addCleanup(subscribe(pattern, lambda probe, values: fired.append((probe.name, values))))
+        return fired
+
+    def pair(self) -> ConnectedPair:
+        server = NetServer(Clock(), [ServerProgram(ECHO, lambda client: Echo())], keepaliveInterval=1)
+        return connectedPair(server)
+
+
+class R161(_Case):
+    """Every probe fires once when its code path runs, with correct values."""
+
+    def test_R161_messages_at_both_ends(self) -> None:
+        pair = self.pair()
+        fired = self.watch("rpc_*_msg_*")
+        pair.client.program(ECHO).echo("hello")  # 28 bytes of header, a length, five bytes and padding
+        pair.flush()
+        size = 28 + 12
+        call = (size, ECHO.number, ECHO.version, 2, 0, 0, 0)
+        reply = (size, ECHO.number, ECHO.version, 2, REPLY, OK, 0)
+        self.assertEqual(
+            fired,
+            [
+                ("rpc_client_msg_tx_queue", (pair.client, *call)),
+                ("rpc_server_client_msg_rx", (pair.serverClient, *call)),
+                ("rpc_server_client_msg_tx_queue", (pair.serverClient, *reply)),
+                ("rpc_client_msg_rx", (pair.client, *reply)),
+            ],
+        )
+
+    def test_R161_an_event_is_a_message_of_the_server(self) -> None:
+        pair = self.pair()
+        fired = self.watch("rpc_server_client_msg_tx_queue")
+        pair.serverClient.events(ECHO).said("x")
+        ((_, values),) = fired
+        self.assertEqual(values[5:], (MESSAGE, OK, EVENT_SERIAL))
+
+    def test_R161_clients_and_sockets_come_and_go(self) -> None:
+        fired = self.watch("rpc_*")
+        pair = self.pair()
+        self.assertEqual(
+            sorted(name for name, _ in fired),
+            ["rpc_client_new", "rpc_server_client_new", "rpc_socket_new", "rpc_socket_new"],
+        )
+        fired.clear()
+        pair.client.close()
+        pair.flush()
+        self.assertEqual(
+            sorted(name for name, _ in fired),
+            ["rpc_client_dispose", "rpc_server_client_dispose", "rpc_socket_dispose", "rpc_socket_dispose"],
+        )
+
+    def test_R161_keepalive(self) -> None:
+        pair = self.pair()
+        fired = self.watch("rpc_keepalive_*")
+        client = pair.serverClient
+        client.useKeepAlive()
+        self.assertEqual(
+            fired, [("rpc_keepalive_new", (client, client)), ("rpc_keepalive_start", (client, client, 1, 5))]
+        )
+        fired.clear()
+        pair.clock.advance(1)
+        pair.flush()
+        ping, pong = (0x6B656570, 1, 1), (0x6B656570, 1, 2)
+        self.assertEqual(
+            fired,
+            [
+                ("rpc_keepalive_send", (client, client, *ping)),
+                ("rpc_keepalive_received", (pair.client, pair.client, *ping)),
+                ("rpc_keepalive_send", (pair.client, pair.client, *pong)),
+                ("rpc_keepalive_received", (client, client, *pong)),
+            ],
+        )
+        fired.clear()
+        client.stopKeepAlive()
+        self.assertEqual(
+            fired, [("rpc_keepalive_stop", (client, client)), ("rpc_keepalive_dispose", (client,))]
+        )
+
+    def test_R161_a_silent_peer(self) -> None:
+        pair = self.pair()
+        pair.serverClient.startKeepAlive(1, 0)
+        fired = self.watch("rpc_keepalive_timeout")
+        pair.clock.advance(1)
+        self.assertEqual(fired, [("rpc_keepalive_timeout", (pair.serverClient, pair.serverClient, 0, 1.0))])
+
+
+class Subscriptions(_Case):
+    """Who listens to what."""
+
+    def test_a_pattern_that_matches_nothing_is_a_mistake(self) -> None:
+        with self.assertRaisesRegex(ValueError, "no probe matches 'rpc_nonsense'"):
+            subscribe("rpc_nonsense", lambda probe, values: None)
+
+    def test_it_ends(self) -> None:
+        unsubscribe: Callable[[], None] = subscribe("*", lambda probe, values: self.fail("called"))
+        unsubscribe()
+        unsubscribe()
+        self.pair()
+        self.assertEqual([each for each in PROBES.values() if each.listeners], [])
+
+    def test_every_probe_is_known_by_its_name(self) -> None:
+        named = [each for each in vars(probes).values() if isinstance(each, Probe)]
+        self.assertEqual({each.name for each in named}, set(PROBES))
+
+
+class Lines(_Case):
+    """What people read."""
+
+    def test_numbers_have_names(self) -> None:
+        said = describe(PROBES["rpc_server_client_msg_rx"], ("me", 28, 0x20008086, 1, 23, 0, 1, 7))
+        self.assertEqual(
+            said,
+            "client=me len=28 prog=REMOTE vers=1 proc=domainLookupByName type=CALL status=ERROR serial=7",
+        )
+
+    def test_numbers_without_names_stay(self) -> None:
+        said = describe(PROBES["rpc_client_msg_rx"], ("me", 28, 5, 1, 23, 9, 77, 7))
+        self.assertEqual(said, "client=me len=28 prog=5 vers=1 proc=23 type=9 status=77 serial=7")
+
+    def test_a_trace_is_structured_events(self) -> None:
+        events: list[dict[str, Any]] = []
+        self.addCleanup(trace("rpc_client_msg_*", Logger(namespace="test", observer=events.append)))
+        pair = self.pair()
+        pair.client.program(ECHO).ping()
+        pair.flush()
+        self.assertEqual([each["probe"] for each in events], ["rpc_client_msg_tx_queue", "rpc_client_msg_rx"])
+        self.assertEqual(
+            [(each["proc"], each["type"], each["status"]) for each in events], [(1, 0, 0), (1, 1, 0)]
+        )

@@ -1,0 +1,91 @@
+"""Events to clients that do not read: never throttled, never lost in silence, never without bound."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.echo import ECHO, Echo
+from tests.peers import MESSAGE, ServerSession, callNamed
+from virnet.limits import MAX_EVENT_BACKLOG
+from virnet.server import NetServer, ServerProgram
+
+
+def _server(**settings: int) -> NetServer:
+    return NetServer(Clock(), [ServerProgram(ECHO, lambda client: Echo())], **settings)
+
+
+class SlowReader(SynchronousTestCase):
+    """What becomes of a client that does not read."""
+
+    def test_R036_events_are_not_requests(self) -> None:
+        session = ServerSession(server=_server(maxClientRequests=1))
+        session.transport.pauseProducing()
+        for number in range(100):
+            session.client.events(ECHO).said(f"event {number}")
+        self.assertEqual(session.client.connection.inProgress, 0)
+        session.transport.resumeProducing()
+        replies = session.send(callNamed(ECHO, "add", 1, 40, 2))
+        self.assertEqual([each.type for each in replies], [MESSAGE] * 100 + [1])
+
+    def test_it_is_cut_off_when_the_backlog_is_full(self) -> None:
+        session = ServerSession(server=_server(maxEventBacklog=100_000))
+        session.transport.pauseProducing()
+        said = session.client.events(ECHO).said
+        with capturedLogs() as logged:
+            for _ in range(5_000):
+                said("x" * 100)
+                session.clock.advance(0)
+        self.assertNotIn(session.client.id, session.server.clients)
+        (line,) = [each for each in logged if "does not read its events" in each.get("log_format", "")]
+        self.assertLessEqual(line["waiting"], 100_000)
+
+    def test_the_one_that_reads_beside_it_gets_everything(self) -> None:
+        server = _server(maxEventBacklog=100_000)
+        slow, fast = ServerSession(server=server), ServerSession(server=server)
+        slow.transport.pauseProducing()
+        got = 0
+        for _ in range(2_000):
+            slow.client.events(ECHO).said("x" * 100)
+            fast.client.events(ECHO).said("x" * 100)
+            got += len(fast.flush())
+        self.assertEqual(got, 2_000)
+        self.assertEqual(list(server.clients), [fast.client.id])
+
+    def test_what_fits_is_delivered_when_it_reads_again(self) -> None:
+        session = ServerSession(server=_server())
+        session.transport.pauseProducing()
+        for number in range(10_000):
+            session.client.events(ECHO).said(str(number))
+        session.transport.resumeProducing()
+        self.assertEqual(len(session.flush()), 10_000)
+
+    def test_a_large_reply_on_its_way_does_not_count(self) -> None:
+        session = ServerSession(server=_server(maxEventBacklog=10_000))
+        session.transport.pauseProducing()
+        session.transport.write(callNamed(ECHO, "blob", 1, bytes(1_000_000)))
+        session.clock.advance(0)
+        session.client.events(ECHO).said("still there")
+        session.transport.resumeProducing()
+        self.assertEqual([each.type for each in session.flush()], [1, MESSAGE])
+
+    def test_100000_events_do_not_take_the_memory(self) -> None:
+        session = ServerSession(server=_server())
+        session.transport.pauseProducing()
+        said = session.client.events(ECHO).said
+        tracemalloc.start()
+        try:
+            with capturedLogs():
+                for _ in range(1_000):
+                    for _ in range(100):
+                        said("x" * 100)
+                    session.clock.advance(0)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        # A queued event costs its bytes and the objects that hold it.
+        self.assertLess(peak, 8 * MAX_EVENT_BACKLOG)
+        self.assertEqual(session.server.clients, {})
