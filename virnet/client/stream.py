@@ -4,6 +4,7 @@
 - What the server sends waits here, at most about L{limits.STREAM_BUFFER} bytes: then the whole connection is
   not read any more until somebody reads the stream. The protocol knows no other way to hold a server back, so
   a stream that nobody reads stalls the calls and events beside it.
+- What is sent waits for the socket; whoever heeds the Deferred, or is a producer, sends no faster than that.
 - A failure reported by the server is raised once everything that came before it was read, and by everything
   that is tried afterwards. It also is the answer to a finish or an abort that was on its way.
 - C{finish} or C{abort} ends every stream; one that is just forgotten stays open at the server until the
@@ -12,18 +13,20 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer, IPushProducer
-from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from virnet.errors import LocalProtocolError, RemoteProtocolError, XDRError
 from virnet.limits import FILE_CHUNK, MESSAGE_MIN, PAYLOAD_MAX, STREAM_BUFFER, STREAM_CHUNK
-from virnet.transport.files import FileReader, FileWriter, Hole
+from virnet.transport.files import FileReader, FileWriter, Hole, ThreadedFile
 from virnet.wire.message import (
     CONTINUE,
     ERROR,
@@ -49,13 +52,17 @@ class ClientStream:
     Reading: C{async for item in stream}, C{await stream.receive()}, C{await stream.receiveInto(target)}.
     Writing: C{await stream.send(data)}, C{await stream.sendHole(length)}, C{await stream.sendFrom(source)}.
 
+    It is a consumer, and a producer that is started as an C{IBodyProducer} is.
+
     @ivar sparse: holes were agreed on.
     @ivar chunk: bytes of data in a packet that is sent, 1 to L{PAYLOAD_MAX}.
+    @ivar bytesSent: what was sent, holes included.
     """
 
     def __init__(self, client: NetClient, side: ClientSide, sparse: bool) -> None:
         self.sparse = sparse
         self.chunk = STREAM_CHUNK
+        self.bytesSent = 0
         self._client = client
         self._side = side
         self._items: deque[bytes | Hole] = deque()
@@ -66,19 +73,21 @@ class ClientStream:
         self._answer: Deferred[None] | None = None
         self._producer: Any = None
         self._streaming = False
-        self._waiting = 0
-        self._consumer: Any = None
-        self._consumerPaused = False
+        self._producerPaused = False
+        self._pullDue = False
+        self._producerDone: Deferred[None] | None = None
+        self._sending: set[Deferred[None]] = set()
+        self._resumed: Deferred[None] | None = None
 
     # From the server
 
     def received(self, action: ClientAction, data: bytes) -> None:
         """A packet has come."""
         if action is ClientAction.DATA:
-            self._put(data[MESSAGE_MIN:], len(data) - MESSAGE_MIN)
+            self._put(data[MESSAGE_MIN:])
         elif action is ClientAction.HOLE:
             try:
-                self._put(Hole(decodeHole(data)), 0)
+                self._put(Hole(decodeHole(data)))
             except XDRError as e:
                 self._client.abort(RemoteProtocolError(str(e)))
         elif action is ClientAction.END:
@@ -104,9 +113,9 @@ class ClientStream:
             self._over(error)
             self._wake()
 
-    def _put(self, item: bytes | Hole, size: int) -> None:
+    def _put(self, item: bytes | Hole) -> None:
         self._items.append(item)
-        self._size += size
+        self._size += _cost(item)
         if self._size > STREAM_BUFFER:
             self._client.holdReading(self)
         self._wake()
@@ -115,21 +124,26 @@ class ClientStream:
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.callback(None)
-        if self._consumer is not None and not self._consumerPaused:
-            self._feed()
 
     def _over(self, error: Exception | None = None) -> None:
         """The server says nothing more: answer whoever waits for its last word."""
         self._client.streamClosed(self._side.key, self)
         answer, self._answer = self._answer, None
         producer, self._producer = self._producer, None
+        sending, self._sending = self._sending, set()
         if answer is not None:
             if error is None:
                 answer.callback(None)
             else:
                 answer.errback(error)
+        for each in sending:
+            if error is None:
+                each.callback(None)
+            else:
+                each.errback(error)
         if producer is not None:
             producer.stopProducing()
+        self._producerEnded(error if error is not None else LocalProtocolError("the stream is over"))
 
     # Reading
 
@@ -146,7 +160,7 @@ class ClientStream:
                 raise self._error
             if self._eof or self._side.state in (ClientState.CLOSED, ClientState.CLOSING):
                 return b""
-            if self._reader is not None or self._consumer is not None:
+            if self._reader is not None:
                 raise LocalProtocolError("the stream is being read already")
             self._reader = Deferred(self._readerCancelled)
             await self._reader
@@ -157,13 +171,11 @@ class ClientStream:
 
     def _take(self) -> bytes | Hole:
         item = self._items.popleft()
-        if isinstance(item, Hole):
-            if not self.sparse:
-                raise rpcError("Unexpected stream hole")
-            return item
-        self._size -= len(item)
+        self._size -= _cost(item)
         if self._size <= STREAM_BUFFER // 2:
             self._client.releaseReading(self)
+        if isinstance(item, Hole) and not self.sparse:
+            raise rpcError("Unexpected stream hole")
         return item
 
     async def __aiter__(self) -> AsyncIterator[bytes | Hole]:
@@ -171,73 +183,86 @@ class ClientStream:
         while item := await self.receive():
             yield item
 
-    async def receiveInto(
-        self, target: BinaryIO | Any, progress: Callable[[int], object] | None = None
-    ) -> int:
-        """Read everything, finish the stream, and only then return.
+    async def receiveInto(self, target: Any, progress: Callable[[int], object] | None = None) -> int:
+        """Read everything, finish the stream, and only then return. A failure aborts the stream.
 
-        @param target: a file open for writing, which is written in a thread and gets holes as holes; or
-            something with C{IConsumer}'s C{write}, which gets holes as zeros and may register as paused by
-            returning a Deferred.
+        @param target: a file open for writing, which is written in a thread and gets holes as holes; or an
+            C{IConsumer}, or anything with its C{write}, which gets holes as zeros. One that has
+            C{registerProducer} may pause the stream; C{write} may also return a Deferred to wait for.
         @param progress: called with the number of bytes so far, holes included.
         @return: the number of bytes, holes included.
         """
-        fileno = getattr(target, "fileno", None)
-        writer = FileWriter(fileno()) if fileno is not None else None
+        try:
+            if hasattr(target, "registerProducer"):
+                target.registerProducer(self, True)
+                try:
+                    total = await self._produce(target, progress)
+                finally:
+                    target.unregisterProducer()
+            elif (fd := _duplicate(target)) is not None:
+                total = await self._readIntoFile(fd, progress)
+            else:
+                total = await self._produce(target, progress)
+        except BaseException:
+            self._quit()
+            raise
+        await self.finish()
+        return total
+
+    async def _readIntoFile(self, fd: int, progress: Callable[[int], object] | None) -> int:
+        file = ThreadedFile(self._client.clock, fd)
+        writer = FileWriter(file.fd)
         total = 0
         try:
             while item := await self.receive():
                 batch = [item]
                 while self._items and len(batch) < _BATCH:
                     batch.append(self._take())
-                if writer is not None:
-                    await deferToThread(_writeAll, writer, batch)
-                else:
-                    for each in batch:
-                        await _writeConsumer(target, each)
-                total += sum(each.length if isinstance(each, Hole) else len(each) for each in batch)
+                await file.run(writer.writeAll, batch)
+                total += sum(map(_length, batch))
                 if progress is not None:
                     progress(total)
-            if writer is not None:
-                await deferToThread(writer.finish)
-        except BaseException:
-            await self._quit()
-            raise
-        await self.finish()
+            await file.run(writer.finish)
+        finally:
+            file.close()
         return total
 
-    def startProducing(self, consumer: IConsumer) -> None:
-        """Feed a consumer as a push producer until the end; holes as zeros.
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write everything into a consumer that has this stream as its push producer; holes as zeros.
 
-        The consumer's C{unregisterProducer} is called at the end or when the stream fails.
+        @return: fires at the end of the data, when the stream is still to be finished; fails as L{receive}.
         """
-        self._consumer = consumer
-        self._consumerPaused = False
-        consumer.registerProducer(self, True)
-        self._feed()
+        return Deferred.fromCoroutine(self._produce(consumer)).addCallback(lambda _: None)
 
-    def _feed(self) -> None:
-        while self._consumer is not None and not self._consumerPaused and self._items:
-            item = self._take()
-            self._consumer.write(bytes(item.length) if isinstance(item, Hole) else item)
-        if self._eof and not self._items and self._consumer is not None:
-            consumer, self._consumer = self._consumer, None
-            consumer.unregisterProducer()
+    async def _produce(self, consumer: Any, progress: Callable[[int], object] | None = None) -> int:
+        total = 0
+        while item := await self.receive():
+            for piece in _pieces(item):
+                written = consumer.write(piece)
+                if isinstance(written, Deferred):
+                    await written
+                if self._resumed is not None:
+                    await self._resumed
+                total += len(piece)
+            if progress is not None:
+                progress(total)
+        return total
 
     def pauseProducing(self) -> None:
         """The consumer has enough."""
-        self._consumerPaused = True
+        if self._resumed is None:
+            self._resumed = Deferred()
 
     def resumeProducing(self) -> None:
         """The consumer takes more."""
-        self._consumerPaused = False
-        self._feed()
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.callback(None)
 
     def stopProducing(self) -> None:
         """The consumer is gone: abort the stream."""
-        self._consumer = None
-        if self._error is None and self._side.state in _USABLE:
-            self.abort().addErrback(lambda _: None)
+        self._quit()
+        self.resumeProducing()
 
     # Writing
 
@@ -252,11 +277,13 @@ class ClientStream:
         self._check()
         if not data:
             return succeed(None)
-        taken: Deferred[None] = Deferred()
-        for start in range(0, len(data), self.chunk):
-            chunk = data if len(data) <= self.chunk else data[start : start + self.chunk]
-            last = start + self.chunk >= len(data)
-            self._packet(STREAM, CONTINUE, chunk, (lambda: taken.callback(None)) if last else None)
+        self.bytesSent += len(data)
+        taken = self._taken()
+        view = memoryview(data)
+        last = (len(data) - 1) // self.chunk * self.chunk
+        for start in range(0, last, self.chunk):
+            self._packet(STREAM, CONTINUE, view[start : start + self.chunk])
+        self._packet(STREAM, CONTINUE, view[last:], taken)
         return taken
 
     def sendPacket(self, data: bytes) -> Deferred[None]:
@@ -270,8 +297,9 @@ class ClientStream:
                 f"Stream data too long to send ({len(data)} bytes needed, {PAYLOAD_MAX} bytes available)"
             )
         self._check()
-        taken: Deferred[None] = Deferred()
-        self._packet(STREAM, CONTINUE, data, lambda: taken.callback(None))
+        self.bytesSent += len(data)
+        taken = self._taken()
+        self._packet(STREAM, CONTINUE, data, taken)
         return taken
 
     def sendHole(self, length: int) -> Deferred[None]:
@@ -285,67 +313,140 @@ class ClientStream:
             raise LocalProtocolError("holes were not agreed on when the stream was opened")
         if length < 1:
             raise LocalProtocolError(f"a hole of {length} bytes")
-        taken: Deferred[None] = Deferred()
-        self._packet(STREAM_HOLE, CONTINUE, encodeHole(length), lambda: taken.callback(None))
+        self.bytesSent += length
+        taken = self._taken()
+        self._packet(STREAM_HOLE, CONTINUE, encodeHole(length), taken)
         return taken
+
+    def _taken(self) -> Deferred[None]:
+        """What fires when the socket has taken a packet, or fails with the stream."""
+        taken: Deferred[None] = Deferred()
+        self._sending.add(taken)
+        return taken
+
+    def _sent(self, taken: Deferred[None]) -> None:
+        if taken in self._sending:
+            self._sending.discard(taken)
+            taken.callback(None)
 
     async def sendFrom(
         self,
-        source: BinaryIO | Iterable[bytes] | Any,
+        source: Any,
         progress: Callable[[int], object] | None = None,
         length: int | None = None,
     ) -> int:
-        """Send everything from somewhere, finish the stream, and only then return.
+        """Send everything from somewhere, finish the stream, and only then return. A failure aborts it.
 
         @param source: a file open for reading, which is read in a thread, with its holes on a sparse stream;
-            or an iterable or asynchronous iterable of bytes or L{Hole}.
-        @param progress: called with the number of bytes so far, holes included.
+            an iterable or asynchronous iterable of bytes or L{Hole}; an C{IBodyProducer}; or any other
+            producer that writes into this stream, which is registered and done when it unregisters.
+        @param progress: called with the number of bytes so far, holes included; not with producers.
         @param length: bytes to send at the most, from a file.
         @return: the number of bytes, holes included.
         """
-        total = 0
+        before = self.bytesSent
         try:
-            async for item in _items(source, self.sparse, length):
-                if isinstance(item, Hole):
-                    total += item.length
-                    await self.sendHole(item.length)
-                else:
-                    total += len(item)
-                    await self.send(item)
-                if progress is not None:
-                    progress(total)
+            if hasattr(source, "startProducing") or hasattr(source, "resumeProducing"):
+                await self._sendProduced(source)
+            elif (fd := _duplicate(source)) is not None:
+                await self._sendFile(fd, progress, length)
+            elif hasattr(source, "__aiter__"):
+                async for item in source:
+                    await self._sendItem(item, progress)
+            else:
+                read = getattr(source, "read", None)
+                for item in source if read is None else iter(partial(read, self.chunk), b""):
+                    await self._sendItem(item, progress)
         except BaseException:
-            await self._quit()
+            self._quit()
             raise
         await self.finish()
-        return total
+        return self.bytesSent - before
+
+    async def _sendItem(self, item: bytes | Hole, progress: Callable[[int], object] | None) -> None:
+        if isinstance(item, Hole):
+            await self.sendHole(item.length)
+        else:
+            await self.send(item)
+        if progress is not None:
+            progress(self.bytesSent)
+
+    async def _sendFile(self, fd: int, progress: Callable[[int], object] | None, length: int | None) -> None:
+        file = ThreadedFile(self._client.clock, fd)
+        try:
+            reader = FileReader(file.fd, length, self.sparse)
+            while True:
+                item = reader.readCached(self.chunk)
+                if item is None:
+                    item = await file.run(reader.read, max(FILE_CHUNK, self.chunk))
+                if not item:
+                    return
+                await self._sendItem(item, progress)
+        finally:
+            file.close()
+
+    async def _sendProduced(self, source: Any) -> None:
+        self._check()
+        start = getattr(source, "startProducing", None)
+        done = self._producerDone = Deferred()
+        self.registerProducer(source, start is not None or IPushProducer.providedBy(source))
+        if start is not None:
+            start(self).addCallbacks(lambda _: self.unregisterProducer(), self._producerEnded)
+        await done
 
     def write(self, data: bytes) -> None:
         """Send data as a consumer: a registered producer is paused while the socket is full."""
-        if self._error is not None or self._side.state not in _USABLE:
+        if self._error is not None or self._side.state not in _USABLE or not data:
             return
-        self._waiting += 1
-        self.send(data).addCallback(self._written)
-        if self._waiting and self._producer is not None and self._streaming:
+        taken = self.send(data)
+        if taken.called:
+            if self._producer is not None and not self._streaming and not self._pullDue:
+                # Not by its own writing: it would call itself ever deeper.
+                self._pullDue = True
+                self._client.clock.callLater(0, self._pull)
+            return
+        taken.addCallbacks(lambda _: self._drained(), lambda _: None)
+        if self._producer is not None and self._streaming and not self._producerPaused:
+            self._producerPaused = True
             self._producer.pauseProducing()
 
-    def _written(self, _: object) -> None:
-        self._waiting -= 1
-        if not self._waiting and self._producer is not None:
+    def _pull(self) -> None:
+        self._pullDue = False
+        self._drained()
+
+    def _drained(self) -> None:
+        if self._producer is not None and not self._sending and (self._producerPaused or not self._streaming):
+            self._producerPaused = False
             self._producer.resumeProducing()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Let a producer feed the stream."""
+        """Let a producer feed the stream.
+
+        @raise RuntimeError: there is one already.
+        """
         if self._producer is not None:
             raise RuntimeError("a producer is registered already")
+        if self._error is not None or self._side.state not in _USABLE:
+            producer.stopProducing()
+            return
         self._producer = producer
         self._streaming = streaming
+        self._producerPaused = False
         if not streaming:
             producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
         """Forget the producer; finish the stream yourself."""
         self._producer = None
+        self._producerEnded(None)
+
+    def _producerEnded(self, error: Exception | Failure | None) -> None:
+        done, self._producerDone = self._producerDone, None
+        if done is not None:
+            if error is None:
+                done.callback(None)
+            else:
+                done.errback(error)
 
     def _check(self) -> None:
         if self._error is not None:
@@ -354,10 +455,11 @@ class ClientStream:
             raise LocalProtocolError(f"the stream is {self._side.state.value}")
 
     def _packet(
-        self, type: int, status: int, payload: bytes, sent: Callable[[], object] | None = None
+        self, type: int, status: int, payload: bytes | memoryview, taken: Deferred[None] | None = None
     ) -> None:
         program, version, procedure, serial = self._side.key
-        self._client.send(encodeMessage(program, version, procedure, type, serial, status, payload), (), sent)
+        data = encodeMessage(program, version, procedure, type, serial, status, payload)
+        self._client.send(data, (), None if taken is None else partial(self._sent, taken))
 
     # The end
 
@@ -397,47 +499,49 @@ class ClientStream:
         self._wake()
         return answer
 
-    async def _quit(self) -> None:
-        """Abort after a failure of ours; the failure is what counts."""
-        try:
-            await self.abort()
-        except Exception:
-            pass
+    def _quit(self) -> None:
+        """Abort after a failure of ours, which is what counts: nobody waits for the server's answer."""
+        if self._error is None and self._side.state in _USABLE:
+            self.abort().addErrback(lambda _: None)
 
 
 _USABLE = frozenset((ClientState.OPEN, ClientState.ENDED))
-_BATCH = 16
+_BATCH = 64
+_OVERHEAD = 128
+"""Bytes that the smallest item costs while it waits."""
 
 
-def _writeAll(writer: FileWriter, items: list[bytes | Hole]) -> None:
-    for item in items:
-        writer.write(item)
+def _cost(item: bytes | Hole) -> int:
+    return _OVERHEAD if isinstance(item, Hole) else len(item) + _OVERHEAD
 
 
-async def _writeConsumer(target: Any, item: bytes | Hole) -> None:
-    """Give data to a consumer, holes as zeros in pieces of bounded size."""
-    left = item.length if isinstance(item, Hole) else 0
-    pieces = [item] if isinstance(item, bytes) else []
-    while pieces or left:
-        piece = pieces.pop() if pieces else bytes(min(left, FILE_CHUNK))
-        left -= len(piece) if left else 0
-        result = target.write(piece)
-        if isinstance(result, Deferred):
-            await result
+def _length(item: bytes | Hole) -> int:
+    return item.length if isinstance(item, Hole) else len(item)
 
 
-async def _items(source: Any, sparse: bool, length: int | None) -> AsyncIterator[bytes | Hole]:
-    """Make an asynchronous iterator of what there is to send."""
-    fileno = getattr(source, "fileno", None)
-    if fileno is not None:
-        reader = FileReader(fileno(), length, sparse)
-        ahead = deferToThread(reader.read, FILE_CHUNK)
-        while item := await ahead:
-            ahead = deferToThread(reader.read, FILE_CHUNK)
-            yield item
-    elif hasattr(source, "__aiter__"):
-        async for item in source:
-            yield item
-    else:
-        for item in cast("Iterable[bytes | Hole]", source):
-            yield item
+def _pieces(item: bytes | Hole) -> Iterator[bytes]:
+    """An item as data: a hole as zeros in pieces of bounded size."""
+    if not isinstance(item, Hole):
+        yield item
+        return
+    zeros = bytes(min(item.length, STREAM_CHUNK))
+    for start in range(0, item.length, STREAM_CHUNK):
+        yield zeros[: item.length - start]
+
+
+def _duplicate(file: Any) -> int | None:
+    """A descriptor of one's own at a file's position; C{None} for what has none.
+
+    A thread may still use it when the caller, cancelled, has closed the file.
+    """
+    try:
+        fd: int = file.fileno()
+    except (AttributeError, OSError):
+        return None
+    if getattr(file, "writable", bool)():
+        file.flush()
+    fd = os.dup(fd)
+    if getattr(file, "seekable", bool)():
+        # What was read ahead into the object's buffer counts as not read.
+        os.lseek(fd, file.tell(), os.SEEK_SET)
+    return fd

@@ -1,9 +1,11 @@
 """Files as the server's ends of streams: a volume that is downloaded or uploaded.
 
-- The file is read and written in threads, one piece at a time; the next piece is read while the last one is
-  being sent, and the client is held back while one is being written.
+- What the page cache holds is read in the reactor, all else in the reactor's threads; what is written is
+  always written there, one piece at a time.
+- The client is held back while L{limits.STREAM_BUFFER} bytes wait to be written: until then receiving goes on
+  while a thread writes, and the next piece is all that came meanwhile.
 - On a sparse stream holes stay holes in both directions.
-- An upload beyond its length fails with C{ENOSPC}, as libvirt's does.
+- An upload beyond its length fails with C{ENOSPC}, as libvirt's does; what fits is written.
 """
 
 from __future__ import annotations
@@ -14,13 +16,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from virnet.limits import FILE_CHUNK
-from virnet.server.stream import ServerStream, StreamEnd
-from virnet.transport.files import FileReader, FileWriter, Hole
+from virnet.limits import FILE_CHUNK, STREAM_BUFFER, STREAM_CHUNK
+from virnet.server.stream import ServerStream, StreamEnd, systemError
+from virnet.transport.files import FileReader, FileWriter, Hole, ThreadedFile
 
 
 class _FileEnd(StreamEnd):
@@ -29,29 +30,28 @@ class _FileEnd(StreamEnd):
     def __init__(self, fd: int, whenOver: Callable[[], object] | None) -> None:
         self._fd = fd
         self._whenOver = whenOver
-        self._working = False
+        self._file: ThreadedFile | None = None
         self._over = False
 
-    def _inThread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        self._working = True
-        return deferToThread(call, *args).addBoth(self._worked)
+    def streamOpened(self, stream: ServerStream) -> None:
+        super().streamOpened(stream)
+        self._file = ThreadedFile(stream.reactor, self._fd, self._whenOver)
 
-    def _worked(self, result: Any) -> Any:
-        self._working = False
-        if self._over:
-            self._close()
-        return result
+    def _run(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        assert self._file is not None
+        return self._file.run(call, *args)
 
     def _end(self) -> None:
-        if not self._over:
-            self._over = True
-            if not self._working:
-                self._close()
-
-    def _close(self) -> None:
-        os.close(self._fd)
-        if self._whenOver is not None:
-            self._whenOver()
+        if self._over:
+            return
+        self._over = True
+        if self._file is not None:
+            self._file.close()
+        else:
+            # The client went before the stream was of any use.
+            os.close(self._fd)
+            if self._whenOver is not None:
+                self._whenOver()
 
     def streamLost(self, reason: Exception) -> None:
         self._end()
@@ -76,25 +76,27 @@ class FileSource(_FileEnd):
         super().__init__(fd, whenOver)
         self._reader = FileReader(fd, length, sparse)
         self._paused = False
+        self._reading = self._scheduled = False
         self._ready: bytes | Hole | None = None
 
     def streamOpened(self, stream: ServerStream) -> None:
         super().streamOpened(stream)
         stream.registerProducer(self, True)
-        self._read()
+        self._produce()
 
-    def _read(self) -> None:
-        if not self._working and not self._over and self._ready is None:
-            self._inThread(self._reader.read, FILE_CHUNK).addCallbacks(self._have, self._failed)
-
-    def _have(self, item: bytes | Hole) -> None:
-        self._ready = item
-        if not self._paused:
-            self._give()
-
-    def _give(self) -> None:
+    def _produce(self) -> None:
+        """Send the next piece: one in a turn of the reactor, others want theirs too."""
+        if self._paused or self._reading or self._scheduled or self._over:
+            return
         item, self._ready = self._ready, None
-        if item is None or self._over:
+        if item is None:
+            try:
+                item = self._reader.readCached(STREAM_CHUNK)
+            except OSError as e:
+                self.stream.fail(e)
+                return
+        if item is None:
+            self._read()
             return
         if isinstance(item, Hole):
             self.stream.writeHole(item.length)
@@ -104,24 +106,38 @@ class FileSource(_FileEnd):
             self.stream.unregisterProducer()
             self.stream.writeEOF()
             return
-        self._read()
+        if not self._paused:
+            self._scheduled = True
+            self.stream.reactor.callLater(0, self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        self._produce()
+
+    def _read(self) -> None:
+        self._reading = True
+        self._run(self._reader.read, FILE_CHUNK).addCallbacks(self._have, self._failed)
+
+    def _have(self, item: bytes | Hole) -> None:
+        self._reading = False
+        self._ready = item
+        self._produce()
 
     def _failed(self, failure: Failure) -> None:
-        if not self._over:
-            assert isinstance(failure.value, Exception)
-            self.stream.fail(failure.value)
+        assert isinstance(failure.value, Exception)
+        self.stream.fail(failure.value)
 
     def finishReceived(self) -> None:
         self._end()
 
     def pauseProducing(self) -> None:
-        """A piece waits for the socket; the next is read meanwhile."""
+        """A packet waits for the socket."""
         self._paused = True
 
     def resumeProducing(self) -> None:
         """The socket takes more."""
         self._paused = False
-        self._give()
+        self._produce()
 
     def stopProducing(self) -> None:
         """The stream is over."""
@@ -139,16 +155,61 @@ class FileSink(_FileEnd):
         """
         super().__init__(fd, whenOver)
         self._writer = FileWriter(fd, length)
+        self._items: list[bytes | Hole] = []
+        self._size = 0
+        self._writing = False
+        self._room: Deferred[None] | None = None
+        self._written: Deferred[None] | None = None
 
-    def dataReceived(self, data: bytes) -> Deferred[None]:
-        return self._inThread(self._writer.write, data)
+    def dataReceived(self, data: bytes) -> Deferred[None] | None:
+        return self._put(data, len(data))
 
-    def holeReceived(self, length: int) -> Deferred[None]:
-        return self._inThread(self._writer.write, Hole(length))
+    def holeReceived(self, length: int) -> Deferred[None] | None:
+        return self._put(Hole(length), 0)
 
-    def finishReceived(self) -> Deferred[None]:
-        return self._inThread(self._writer.finish).addBoth(self._finished)
+    def _put(self, item: bytes | Hole, size: int) -> Deferred[None] | None:
+        self._items.append(item)
+        self._size += size
+        if not self._writing:
+            self._write()
+        if not self._writing or (self._size <= STREAM_BUFFER and len(self._items) < _ITEMS_MAX):
+            return None
+        self._room = Deferred()
+        return self._room
 
-    def _finished(self, result: Any) -> Any:
-        self._end()
-        return result
+    def _write(self) -> None:
+        self._writing = True
+        items, self._items = self._items, []
+        size = sum(len(item) for item in items if not isinstance(item, Hole))
+        self._run(self._writer.writeAll, items).addErrback(self._failed).addCallback(self._wrote, size)
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value
+        assert isinstance(error, Exception)
+        self.stream.fail(systemError(error, "write to") if isinstance(error, OSError) else error)
+
+    def _wrote(self, _: object, size: int) -> None:
+        self._writing = False
+        self._size -= size
+        if self._items and not self._over:
+            self._write()
+        room, self._room = self._room, None
+        if room is not None:
+            room.callback(None)
+        if not self._writing and self._written is not None:
+            self._written.callback(None)
+
+    async def finishReceived(self) -> None:
+        if self._writing:
+            self._written = Deferred()
+            await self._written
+        if self._over:
+            return
+        try:
+            await self._run(self._writer.finish)
+        finally:
+            self._end()
+
+
+_ITEMS_MAX = 1024
+"""Pieces that may wait to be written, however small they are."""

@@ -3,30 +3,33 @@
 An implementation answers a procedure that opens a stream with an L{IStreamEnd}; its L{ServerStream} then
 
 - hands it data, holes and the finish one after the other, each when the one before was taken. A packet holds
-  a slot of the client until it was taken, which is how a slow end holds a fast client back.
+  a slot of the client until it was taken, which is how a slow end holds a fast client back. So does an end
+  that answers faster than the client reads: it gets no more while L{limits.STREAM_BUFFER} bytes wait.
 - sends what it gives in packets of L{limits.STREAM_CHUNK} bytes, at most one waiting for the socket; whoever
   gives more is asked to pause.
-- confirms a finish when the end has done everything, and an abort at once; after a failure it sends one ERROR
-  and then nothing any more.
+- confirms a finish when the end has done everything, and an abort at once; after a failure it sends what was
+  given before it, one ERROR, and then nothing any more.
 - tells the end when the stream is lost: aborted, failed or disconnected.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IConsumer, IProtocol, ITransport
+from twisted.internet.interfaces import IAddress, IConsumer, IProtocol, IPushProducer, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost, RemoteError, XDRError
-from virnet.limits import MESSAGE_MIN, STREAM_CHUNK
+from virnet.limits import MESSAGE_MIN, STREAM_BUFFER, STREAM_CHUNK
 from virnet.server.program import asRemoteError
 from virnet.wire.message import (
     CONTINUE,
@@ -47,20 +50,20 @@ if TYPE_CHECKING:
 class IStreamEnd(Interface):
     """What an implementation does with a stream (C: C{virStreamDriver}).
 
-    C{dataReceived}, C{holeReceived} and C{finishReceived} may return a Deferred: the next packet comes when
-    it has fired. What they raise, or their Deferred fails with, becomes the stream's error.
+    C{dataReceived}, C{holeReceived} and C{finishReceived} may return a Deferred or be coroutines: the next
+    packet comes when that is done. What they raise, or their Deferred fails with, becomes the stream's error.
     """
 
     def streamOpened(stream: ServerStream) -> None:
         """The stream can be used; called once, when the reply to the opening call was sent."""
 
-    def dataReceived(data: bytes) -> Deferred[None] | None:
+    def dataReceived(data: bytes) -> Awaitable[None] | None:
         """The client has sent data, of any size up to 32 MiB."""
 
-    def holeReceived(length: int) -> Deferred[None] | None:
+    def holeReceived(length: int) -> Awaitable[None] | None:
         """The client has skipped C{length} bytes of zeros; only on a sparse stream."""
 
-    def finishReceived() -> Deferred[None] | None:
+    def finishReceived() -> Awaitable[None] | None:
         """The client has finished: make sure that everything is where it belongs."""
 
     def streamLost(reason: Exception) -> None:
@@ -72,6 +75,16 @@ def streamError(text: str) -> RemoteError:
     return RemoteError.of(ErrorNumber.RPC, text, ErrorDomain.STREAMS)
 
 
+def systemError(error: OSError, doing: str) -> RemoteError:
+    """What a system call that failed is reported as.
+
+    @param doing: C{write to} or C{read from}.
+    """
+    return RemoteError.ofSystem(
+        error.errno or 0, f"cannot {doing} stream: {error.strerror or error}", ErrorDomain.STREAMS
+    )
+
+
 @implementer(IStreamEnd)
 class StreamEnd:
     """A base for ends: takes no data, has nothing to do at the end."""
@@ -81,14 +94,14 @@ class StreamEnd:
     def streamOpened(self, stream: ServerStream) -> None:
         self.stream = stream
 
-    def dataReceived(self, data: bytes) -> Deferred[None] | None:
+    def dataReceived(self, data: bytes) -> Awaitable[None] | None:
         # What libvirt answers to data on a download.
         raise streamError("stream had unexpected termination")
 
-    def holeReceived(self, length: int) -> Deferred[None] | None:
+    def holeReceived(self, length: int) -> Awaitable[None] | None:
         raise streamError("stream had unexpected termination")
 
-    def finishReceived(self) -> Deferred[None] | None:
+    def finishReceived(self) -> Awaitable[None] | None:
         return None
 
     def streamLost(self, reason: Exception) -> None:
@@ -99,9 +112,8 @@ class StreamEnd:
 class ServerStream:
     """One open stream of a client (C: C{daemonClientStream}).
 
-    It is a consumer: register a producer, or write and heed L{write}'s answer.
-
-    @ivar sparse: the client can take holes, and may send them.
+    It is a consumer: a producer that is registered is paused while a packet waits for the socket. Who writes
+    without being one is not held back, and what the client does not read waits here.
     """
 
     log = Logger()
@@ -115,15 +127,23 @@ class ServerStream:
         self._over = False
         self._eof = False
         self._outputs: deque[bytes] = deque()
+        self._waiting = 0
         self._sending = False
+        self._flushing = False
         self._producer: Any = None
         self._streaming = False
         self._producerPaused = False
+        self._pullDue = False
 
     @property
     def peer(self) -> str:
         """The client, in words."""
         return self._client.peer
+
+    @property
+    def reactor(self) -> Any:
+        """The server's."""
+        return self._client.server.reactor
 
     @property
     def sparse(self) -> bool:
@@ -141,19 +161,24 @@ class ServerStream:
         """A packet has come; it holds a slot until it is dealt with."""
         if action is ServerAction.ABORT:
             self._lose(ConnectionLost("the client aborted the stream"))
-            self._send(STREAM, OK, b"", tracked=True)
+            self._outputs.clear()
+            self._sendLast(OK, b"", tracked=True)
         elif action is ServerAction.REFUSE:
             error = streamError(f"stream aborted with unexpected status {header.status}")
             self._lose(error)
-            self._send(STREAM, ERROR, encodeError(error), tracked=True)
+            self._outputs.clear()
+            self._sendLast(ERROR, encodeError(error), tracked=True)
         else:
             self._inputs.append((action, data))
             if not self._busy:
                 self._next()
 
     def _next(self) -> None:
-        while self._inputs and not self._over:
-            action, data = self._inputs.popleft()
+        while self._inputs and not self._over and not self._busy:
+            action, data = self._inputs[0]
+            if self._waiting > STREAM_BUFFER and action is not ServerAction.FINISH:
+                return
+            self._inputs.popleft()
             try:
                 if action is ServerAction.DATA:
                     result = self._end.dataReceived(data[MESSAGE_MIN:])
@@ -164,16 +189,16 @@ class ServerStream:
             except Exception as e:
                 self._inputFailed(Failure(e))
                 return
+            if isinstance(result, CoroutineType):
+                result = Deferred.fromCoroutine(result)
             if isinstance(result, Deferred):
                 self._busy = True
-                result.addCallbacks(lambda _, action=action: self._taken(action), self._inputFailed)
+                result.addCallbacks(partial(self._taken, action), self._inputFailed)
                 result.addErrback(self._bug)
-                if self._busy:
-                    return
             else:
                 self._done(action)
 
-    def _taken(self, action: ServerAction) -> None:
+    def _taken(self, action: ServerAction, _: object) -> None:
         self._busy = False
         self._done(action)
         self._next()
@@ -183,9 +208,9 @@ class ServerStream:
         if self._over:
             self._client.release()
         elif action is ServerAction.FINISH:
+            # Data that was on its way arrives before the confirmation.
             self._close()
-            self._outputs.append(self._packet(STREAM, OK, b""))
-            self._flush(tracked=True)
+            self._sendLast(OK, b"", tracked=True)
         else:
             self._client.release()
 
@@ -194,19 +219,23 @@ class ServerStream:
         if self._over:
             self._client.release()
             return
-        error = self._asError(failure.value)
-        self._lose(error)
-        self._send(STREAM, ERROR, encodeError(error), tracked=True)
+        self._failWith(self._asError(failure.value, "write to"), tracked=True)
 
-    def _asError(self, error: BaseException | None) -> RemoteError:
+    def _failWith(self, error: RemoteError, tracked: bool) -> None:
+        self._lose(error)
+        try:
+            payload = encodeError(error)
+        except XDRError:
+            payload = encodeError(streamError("Unable to encode message payload"))
+        self._sendLast(ERROR, payload, tracked)
+
+    def _asError(self, error: BaseException | None, doing: str) -> RemoteError:
         if isinstance(error, RemoteError):
             return error
         if isinstance(error, XDRError):
             return streamError(str(error))
         if isinstance(error, OSError) and error.errno is not None:
-            return RemoteError.ofSystem(
-                error.errno, f"cannot write to stream: {error.strerror}", ErrorDomain.STREAMS
-            )
+            return systemError(error, doing)
         assert error is not None
         self.log.failure("a stream of {peer} failed", Failure(error), peer=self._client.peer)
         return asRemoteError(error)
@@ -220,10 +249,9 @@ class ServerStream:
         """
         if self._over or self._eof:
             return
+        view = memoryview(data)
         for start in range(0, len(data), STREAM_CHUNK):
-            chunk = data if len(data) <= STREAM_CHUNK else data[start : start + STREAM_CHUNK]
-            self._outputs.append(self._packet(STREAM, CONTINUE, chunk))
-        self._flush()
+            self._give(self._packet(STREAM, CONTINUE, view[start : start + STREAM_CHUNK]))
 
     def writeHole(self, length: int) -> None:
         """Send a hole.
@@ -231,25 +259,23 @@ class ServerStream:
         @param length: bytes of zeros, at least 1.
         """
         if not self._over and not self._eof:
-            self._outputs.append(self._packet(STREAM_HOLE, CONTINUE, encodeHole(length)))
-            self._flush()
+            self._give(self._packet(STREAM_HOLE, CONTINUE, encodeHole(length)))
 
     def writeEOF(self) -> None:
         """Say that no more data comes; the client then finishes the stream."""
         if not self._over and not self._eof:
             self._eof = True
-            self._outputs.append(self._packet(STREAM, CONTINUE, b""))
-            self._flush()
+            self._give(self._packet(STREAM, CONTINUE, b""))
 
     def fail(self, error: Exception) -> None:
         """End the stream with an error; nothing more comes or goes.
 
         Use it when the end itself finds that it cannot go on: C{streamLost} is called.
+
+        @param error: an C{OSError} is reported as one of reading.
         """
         if not self._over:
-            remote = self._asError(error)
-            self._lose(remote)
-            self._send(STREAM, ERROR, encodeError(remote), tracked=False)
+            self._failWith(self._asError(error, "read from"), tracked=False)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let a producer feed the stream, paused while a packet waits for the socket."""
@@ -261,56 +287,75 @@ class ServerStream:
         self._producer = producer
         self._streaming = streaming
         self._producerPaused = False
-        if not streaming:
+        if self._sending:
+            self._pause()
+        elif not streaming:
             producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
         """Forget the producer."""
         self._producer = None
 
-    def _packet(self, type: int, status: int, payload: bytes) -> bytes:
+    def _packet(self, type: int, status: int, payload: bytes | memoryview) -> bytes:
         program, version, procedure, serial = self._side.key
         return encodeMessage(program, version, procedure, type, serial, status, payload)
 
-    def _send(self, type: int, status: int, payload: bytes, tracked: bool) -> None:
-        """Send a last word: in front of it only what is with the socket already."""
-        self._outputs.clear()
-        packet = self._packet(type, status, payload)
-        self._client.send(packet, (), self._client.release if tracked else None)
+    def _sendLast(self, status: int, payload: bytes, tracked: bool) -> None:
+        """Send what waits, and the last word."""
+        while self._outputs:
+            self._client.send(self._outputs.popleft())
+        self._client.send(
+            self._packet(STREAM, status, payload), (), self._client.release if tracked else None
+        )
 
-    def _flush(self, tracked: bool = False) -> None:
-        """Send the next packet when the one before has left."""
-        if tracked:
-            # The confirmation of a finish: data that was on its way arrives before it.
-            while self._outputs:
-                last = len(self._outputs) == 1
-                self._client.send(self._outputs.popleft(), (), self._client.release if last else None)
-            return
+    def _give(self, packet: bytes) -> None:
+        self._outputs.append(packet)
+        self._waiting += len(packet)
+        self._flush()
+        if self._sending and not self._producerPaused:
+            self._pause()
+
+    def _pause(self) -> None:
+        if self._producer is not None and self._streaming:
+            self._producerPaused = True
+            self._producer.pauseProducing()
+
+    def _flush(self) -> None:
+        """Send packets, each when the one before has left."""
+        self._flushing = True
         while self._outputs and not self._sending:
             self._sending = True
-            self._client.send(self._outputs.popleft(), (), self._sent)
-        producer = self._producer
-        if producer is None or self._over:
-            return
-        if self._sending:
-            if self._streaming and not self._producerPaused:
-                self._producerPaused = True
-                producer.pauseProducing()
+            packet = self._outputs.popleft()
+            self._client.send(packet, (), partial(self._sent, len(packet)))
+        self._flushing = False
 
-    def _sent(self) -> None:
+    def _sent(self, size: int) -> None:
         self._sending = False
-        if self._outputs:
-            if not self._over:
-                self._flush()
+        self._waiting -= size
+        if self._over:
             return
-        producer = self._producer
-        if producer is not None and not self._over and (self._producerPaused or not self._streaming):
-            self._producerPaused = False
-            self._client.server.reactor.callLater(0, self._resume, producer)
+        if self._flushing:
+            # It left at once. A producer that is pulled must not be called by its own writing.
+            if self._producer is not None and not self._streaming and not self._pullDue:
+                self._pullDue = True
+                self.reactor.callLater(0, self._pull, self._producer)
+            return
+        self._flush()
+        if not self._sending:
+            self._resume(self._producer)
+        if not self._busy:
+            self._next()
+
+    def _pull(self, producer: Any) -> None:
+        self._pullDue = False
+        self._resume(producer)
 
     def _resume(self, producer: Any) -> None:
-        if producer is self._producer and not self._over:
-            producer.resumeProducing()
+        if producer is None or producer is not self._producer or self._over or self._sending:
+            return
+        if self._producerPaused or not self._streaming:
+            self._producerPaused = False
+            self._guard(producer.resumeProducing)
 
     # The end
 
@@ -346,25 +391,29 @@ class ServerStream:
         self.log.failure("a stream of {peer} broke", failure, peer=self._client.peer)
 
 
-@implementer(ITransport)
+@implementer(ITransport, IConsumer, IPushProducer)
 class ProtocolEnd(StreamEnd):
     """Any Twisted protocol as the end of a stream: a console, a channel.
 
-    The protocol's transport is the stream; C{loseConnection} sends the end of the data.
+    The protocol's transport is the stream: C{loseConnection} sends the end of the data, and the connection is
+    lost when the client then finishes; C{pauseProducing} holds the client back.
     """
 
     def __init__(self, protocol: IProtocol) -> None:
         self._protocol = protocol
+        self._paused: Deferred[None] | None = None
+        self.disconnecting = False
 
     def streamOpened(self, stream: ServerStream) -> None:
         super().streamOpened(stream)
         self._protocol.makeConnection(self)
 
-    def dataReceived(self, data: bytes) -> Deferred[None] | None:
-        self._protocol.dataReceived(data)
-        return None
+    def dataReceived(self, data: bytes) -> Awaitable[None] | None:
+        if not self.disconnecting:
+            self._protocol.dataReceived(data)
+        return self._paused
 
-    def finishReceived(self) -> Deferred[None] | None:
+    def finishReceived(self) -> Awaitable[None] | None:
         self._protocol.connectionLost(Failure(ConnectionDone()))
         return None
 
@@ -380,7 +429,26 @@ class ProtocolEnd(StreamEnd):
         self.stream.write(b"".join(data))
 
     def loseConnection(self) -> None:
+        self.disconnecting = True
+        self.resumeProducing()
         self.stream.writeEOF()
+
+    def abortConnection(self) -> None:
+        """End the stream with an error."""
+        self.disconnecting = True
+        self.stream.fail(streamError("stream had unexpected termination"))
+
+    def pauseProducing(self) -> None:
+        if self._paused is None and not self.disconnecting:
+            self._paused = Deferred()
+
+    def resumeProducing(self) -> None:
+        paused, self._paused = self._paused, None
+        if paused is not None:
+            paused.callback(None)
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self.stream.registerProducer(producer, streaming)
