@@ -18,7 +18,7 @@ from tests.interop.support import ROOT, Daemon, LibvirtDaemon, VirnetDaemon
 SYSTEM_PYTHON = "/usr/bin/python3"
 """Where the distribution's package of the binding is to be found."""
 
-STOP_SECONDS = 5.0
+STOP_SECONDS = 2.0
 
 LIBVIRTD_SETTINGS = """\
 # Five by default: with that, depth 32 would measure how long requests wait unread.
@@ -40,12 +40,12 @@ def stop(process: subprocess.Popen[str]) -> None:
     """
     if process.stdin is not None:
         process.stdin.close()
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    for end in (process.terminate, process.kill):
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            end()
+    process.wait()
     if process.stdout is not None:
         process.stdout.close()
 
