@@ -17,10 +17,22 @@ from twisted.python import usage
 
 from virnet._version import __version__
 from virnet.daemon.listening import ListenError, default, fromString
+from virnet.daemon.probes import trace
 from virnet.daemon.service import CannotStart, Daemon
 from virnet.hypervisor.memory import MemoryHypervisor
 from virnet.hypervisor.session import sessionsOf
-from virnet.limits import MAX_WORKERS, MIN_WORKERS, PRIO_WORKERS
+from virnet.limits import (
+    KEEPALIVE_INTERVAL,
+    MAX_CLIENT_REQUESTS,
+    MAX_CLIENTS,
+    MAX_EVENT_BACKLOG,
+    MAX_QUEUED_CLIENTS,
+    MAX_WORKERS,
+    MIN_WORKERS,
+    PRIO_WORKERS,
+    SERVER_KEEPALIVE_COUNT,
+)
+from virnet.probes import PROBES, matching
 from virnet.programs import LXC, QEMU, REMOTE
 from virnet.server import ServerProgram
 from virnet.transport.defaults import defaultSocketPath
@@ -38,10 +50,24 @@ directory of mode 0700. SIGTERM and SIGINT remove the sockets and end it with st
 """
 
 
-def _threads(text: str) -> int:
+def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise ValueError(f"{text!r} is not a number of threads")
+        raise ValueError(f"{text!r} is not a number of 0 or more")
     return int(text)
+
+
+# Option, the server's name for it, what it says in --help. The defaults are libvirtd's.
+LIMITS = (
+    ("min-workers", "minWorkers", MIN_WORKERS, "Threads for blocking implementations, always there."),
+    ("max-workers", "maxWorkers", MAX_WORKERS, "Threads for blocking implementations, at the most."),
+    ("prio-workers", "prioWorkers", PRIO_WORKERS, "Further threads for high-priority procedures alone."),
+    ("max-clients", "maxClients", MAX_CLIENTS, "Connections at the same time; further ones wait."),
+    ("max-queued-clients", "maxQueuedClients", MAX_QUEUED_CLIENTS, "Connections that may wait, a socket."),
+    ("max-client-requests", "maxClientRequests", MAX_CLIENT_REQUESTS, "Calls in progress for one client."),
+    ("keepalive-interval", "keepaliveInterval", KEEPALIVE_INTERVAL, "Seconds of silence before a ping."),
+    ("keepalive-count", "keepaliveCount", SERVER_KEEPALIVE_COUNT, "Pings that may stay unanswered."),
+    ("max-event-backlog", "maxEventBacklog", MAX_EVENT_BACKLOG, "Bytes of events waiting for one client."),
+)
 
 
 class Options(usage.Options):
@@ -49,13 +75,9 @@ class Options(usage.Options):
 
     synopsis = "[options]"
 
-    optParameters = [
-        ["min-workers", None, MIN_WORKERS, "Threads for blocking implementations, always there.", _threads],
-        ["max-workers", None, MAX_WORKERS, "Threads for blocking implementations, at the most.", _threads],
-        ["prio-workers", None, PRIO_WORKERS, "Further threads for high-priority procedures alone.", _threads],
-    ]
+    optParameters = [[option, None, value, said, _count] for option, _, value, said in LIMITS]
 
-    compData = usage.Completions(multiUse={"listen", "listen-readonly"})
+    compData = usage.Completions(multiUse={"listen", "listen-readonly", "trace"})
 
     @property
     def longdesc(self) -> str:
@@ -66,6 +88,7 @@ class Options(usage.Options):
         super().__init__()
         self["listen"] = []
         self["listen-readonly"] = []
+        self["trace"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Listen on this endpoint. May be given several times."""
@@ -74,6 +97,12 @@ class Options(usage.Options):
     def opt_listen_readonly(self, endpoint: str) -> None:
         """Listen on this endpoint too, and refuse its clients every change. May be given several times."""
         self["listen-readonly"].append(endpoint)
+
+    def opt_trace(self, pattern: str) -> None:
+        """Log every probe whose name matches, like 'rpc_server_client_msg_*'. May be given several times."""
+        if not any(matching(pattern)):
+            raise usage.UsageError(f"no probe matches {pattern!r}; there are {', '.join(sorted(PROBES))}")
+        self["trace"].append(pattern)
 
     def opt_version(self) -> None:
         """Print virnet's version and exit."""
@@ -86,10 +115,11 @@ class Options(usage.Options):
             raise usage.UsageError(f"unexpected argument {words[0]!r}")
 
     def postOptions(self) -> None:
-        """@raise UsageError: the numbers of workers make no sense."""
+        """@raise UsageError: the numbers make no sense."""
+        for option in ("max-workers", "max-clients", "max-client-requests"):
+            if self[option] < 1:
+                raise usage.UsageError(f"--{option} takes 1 or more")
         least, most = self["min-workers"], self["max-workers"]
-        if most < 1:
-            raise usage.UsageError("--max-workers takes 1 or more")
         if least > most:
             raise usage.UsageError(f"--min-workers {least} is more than --max-workers {most}")
 
@@ -122,15 +152,15 @@ def makeService(options: Options) -> IService:
         ServerProgram(QEMU, lambda client: ()),
         ServerProgram(LXC, lambda client: ()),
     ]
+    limits = {keyword: options[option] for option, keyword, _, _ in LIMITS}
+    try:
+        daemon = Daemon(reactor, programs, listeners, **limits)
+    except ValueError as e:
+        raise CannotStart(str(e), USAGE) from e
+    for pattern in options["trace"]:
+        trace(pattern)
     reactor.callWhenRunning(_endOnSignals, reactor)
-    return Daemon(
-        reactor,
-        programs,
-        listeners,
-        minWorkers=options["min-workers"],
-        maxWorkers=options["max-workers"],
-        prioWorkers=options["prio-workers"],
-    )
+    return daemon
 
 
 def _endOnSignals(reactor: Any) -> None:
