@@ -24,6 +24,9 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 ROOT = Path(__file__).resolve().parents[2]
 
+#: Put before a command: it ends with the process that starts it, even if that is killed.
+WITH_US = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
@@ -97,7 +100,7 @@ class Daemon:
     def _launch(self, arguments: list[str], environment: dict[str, str]) -> None:
         with (self.directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                arguments,
+                [*WITH_US, *arguments],
                 cwd=self.directory,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
@@ -247,7 +250,7 @@ class Virsh:
         @param directory: where it runs, and finds files without a path.
         """
         self._process = subprocess.Popen(
-            ["virsh", "-c", uri, *arguments],
+            [*WITH_US, "virsh", "-c", uri, *arguments],
             cwd=directory,
             # Messages as they are, and times in UTC, whatever the machine's settings are.
             env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
@@ -297,7 +300,7 @@ class Listener:
         """@param directory: where its output is kept."""
         self.command = command
         # virsh would keep what it says to itself until there is much of it: its output is no terminal.
-        arguments = ["stdbuf", "-oL", "virsh", "-c", uri, *shlex.split(command)]
+        arguments = [*WITH_US, "stdbuf", "-oL", "virsh", "-c", uri, *shlex.split(command)]
         handle, name = tempfile.mkstemp(dir=directory)
         self._output = Path(name)
         self._process = subprocess.Popen(

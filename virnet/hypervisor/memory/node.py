@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from virnet.hypervisor.memory.checks import checkFlags, invalidArgument
+from virnet.hypervisor.memory.checks import checkFlags, checkPositive, invalidArgument
 from virnet.hypervisor.memory.state import MemoryState
 from virnet.hypervisor.memory.xmloutput import child, element, toText
 from virnet.programs import IConnect, INode, partialImplementer
@@ -88,9 +88,10 @@ class Node:
         return 3145728
 
     def nodeGetCellsFreeMemory(self, startCell: int, maxcells: int) -> list[int]:
-        if startCell >= len(_CELLS):
+        checkPositive("virNodeGetCellsFreeMemory", "maxCells", maxcells)
+        if not 0 <= startCell < len(_CELLS):
             raise invalidArgument("Range exceeds available cells")
-        return [memory for memory, _ in _CELLS[startCell : startCell + max(maxcells, 0)]]
+        return [memory for memory, _ in _CELLS[startCell : startCell + maxcells]]
 
 
 def _capabilities() -> str:
