@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,14 @@ class Endpoint:
 
 
 class Reactor(Clock):
+    """
+    Runs when it is told to.
+    """
+
     stopped = False
+
+    def callWhenRunning(self, call: Callable[[], None]) -> None:
+        self.callLater(0, call)
 
     def stop(self) -> None:
         self.stopped = True
@@ -80,6 +88,8 @@ class DaemonCase(SynchronousTestCase):
         """Start it and give the lines it logs."""
         with capturedLogs() as logged:
             daemon.startService()
+            self.assertEqual([], logged)
+            self.reactor.advance(0)
         self.addCleanup(daemon.stopService)
         return [formatEvent(each) for each in logged]
 

@@ -93,6 +93,10 @@ class Daemon(NetServer):
         # `twist` does not call privilegedStartService; and threads that run already would hold up the exit.
         self.privilegedStartService()
         super().startService()
+        # Who reads the line may end us by a signal; only then is there somebody to take it.
+        self.reactor.callWhenRunning(self._announceAll)
+
+    def _announceAll(self) -> None:
         for listener, service in self._listeners:
             service.whenListening().addCallbacks(
                 self._announce, self._failed, callbackArgs=(listener,), errbackArgs=(listener,)
