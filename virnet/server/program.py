@@ -63,7 +63,7 @@ def _attributeOf(provider: object) -> Callable[[Procedure], Method | None]:
 def notSupported(procedure: Procedure) -> RemoteError:
     """What a procedure answers that nobody implements; names the C function as libvirt does."""
     name = procedure.name
-    return RemoteError.of(ErrorNumber.NO_SUPPORT, f"vir{name[:1].upper()}{name[1:]}", ErrorDomain.REMOTE)
+    return RemoteError.of(ErrorNumber.NO_SUPPORT, f"vir{name[:1].upper()}{name[1:]}")
 
 
 def asRemoteError(error: BaseException) -> RemoteError:
