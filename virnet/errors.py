@@ -1,11 +1,12 @@
-"""Every exception virnet raises, and the texts of libvirt's error codes.
+"""
+Every exception virnet raises, and the texts of libvirt's error codes.
 
-- L{VirnetError} is the root: catch it to catch all of them.
-- L{RemoteError} is the one error that crosses the wire, in either direction: a client raises what a
-  server sent, an implementation raises what a client shall see (``wire.md`` section 2).
-- L{LocalProtocolError} is our caller's fault and raised at the call; L{RemoteProtocolError} is the
-  peer's fault and ends the connection.
-- L{ERROR_TEXTS} says how a code introduces its detail (C: ``virErrorMsg``).
+  - L{VirnetError} is the root: catch it to catch all of them.
+  - L{RemoteError} is the one error that crosses the wire, in either direction: a client raises what a
+    server sent, an implementation raises what a client shall see (``wire.md`` section 2).
+  - L{LocalProtocolError} is our caller's fault and raised at the call; L{RemoteProtocolError} is the
+    peer's fault and ends the connection.
+  - L{ERROR_TEXTS} says how a code introduces its detail (C: ``virErrorMsg``).
 """
 
 from __future__ import annotations

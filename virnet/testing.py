@@ -2,11 +2,11 @@
 
 Rules that live here:
 
-- Nothing happens inside a call: what is written is read in a later turn of the clock, as on a socket.
-- A transport that is paused delivers nothing, and its peer soon cannot send any more: only C{window} bytes
-  are under way at a time.
-- C{loseConnection} stops reading, sends what was written, then closes; C{abortConnection} drops it.
-- An exception out of a protocol's method is raised out of C{clock.advance}: Twisted would log it and close.
+  - Nothing happens inside a call: what is written is read in a later turn of the clock, as on a socket.
+  - A transport that is paused delivers nothing, and its peer soon cannot send any more: only C{window} bytes
+    are under way at a time.
+  - C{loseConnection} stops reading, sends what was written, then closes; C{abortConnection} drops it.
+  - An exception out of a protocol's method is raised out of C{clock.advance}: Twisted would log it and close.
 
 A test reads like this::
 

@@ -1,10 +1,11 @@
-"""C{call}: any procedure of any program, on the kind of connection it needs.
+"""
+C{call}: any procedure of any program, on the kind of connection it needs.
 
-- The main program and those that go with it (QEMU, LXC) are called on an open hypervisor connection. The
-  admin program has a socket and an opening call of its own; the lock program is just called. C{--bare} just
-  calls, whatever it is.
-- Everything that was typed is checked before anything is connected.
-- Streams and file descriptors cannot be typed: their procedures are refused.
+  - The main program and those that go with it (QEMU, LXC) are called on an open hypervisor connection. The
+    admin program has a socket and an opening call of its own; the lock program is just called. C{--bare} just
+    calls, whatever it is.
+  - Everything that was typed is checked before anything is connected.
+  - Streams and file descriptors cannot be typed: their procedures are refused.
 """
 
 from __future__ import annotations

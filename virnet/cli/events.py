@@ -1,10 +1,11 @@
-"""C{events}: wait for events of any family and print each.
+"""
+C{events}: wait for events of any family and print each.
 
-- Every kind of event has a word: those of domains as libvirt numbers them (C{lifecycle}, C{tray-change}),
-  those of the other families with the family in front (C{network-lifecycle}).
-- As JSON an event is one line, C{{"event": WORD, "args": {…}}}, with what libvirt's message carries in
-  C{args}. A registration's callback id is not part of that.
-- Asked for everything, what the server does not have is left out, unless it has nothing at all.
+  - Every kind of event has a word: those of domains as libvirt numbers them (C{lifecycle}, C{tray-change}),
+    those of the other families with the family in front (C{network-lifecycle}).
+  - As JSON an event is one line, C{{"event": WORD, "args": {…}}}, with what libvirt's message carries in
+    C{args}. A registration's callback id is not part of that.
+  - Asked for everything, what the server does not have is left out, unless it has nothing at all.
 """
 
 from __future__ import annotations

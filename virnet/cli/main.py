@@ -1,9 +1,10 @@
-"""The C{virnet} command: reads what was typed, runs it under the reactor, ends with a status.
+"""
+The C{virnet} command: reads what was typed, runs it under the reactor, ends with a status.
 
-- 0: done. 1: it failed. 2: it was typed wrongly. 128 and a signal's number: interrupted; Ctrl-C is 130.
-- Whatever goes wrong is one line on standard error, never a traceback; C{--debug} logs, with tracebacks,
-  instead.
-- A reader of our output that went away (C{| head}) ends the command quietly.
+  - 0: done. 1: it failed. 2: it was typed wrongly. 128 and a signal's number: interrupted; Ctrl-C is 130.
+  - Whatever goes wrong is one line on standard error, never a traceback; C{--debug} logs, with tracebacks,
+    instead.
+  - A reader of our output that went away (C{| head}) ends the command quietly.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""What is printed: tables and lines for people, JSON for programs.
+"""
+What is printed: tables and lines for people, JSON for programs.
 
-- Standard output carries the result alone. Notes and errors go to standard error, an error in one line.
-- What a server sent cannot disturb the terminal or the table it stands in: control characters are shown
-  escaped. Only documents (XML) are printed as they came.
-- JSON is plain ASCII, so that what is no UTF-8 survives any terminal and any pipe.
+  - Standard output carries the result alone. Notes and errors go to standard error, an error in one line.
+  - What a server sent cannot disturb the terminal or the table it stands in: control characters are shown
+    escaped. Only documents (XML) are printed as they came.
+  - JSON is plain ASCII, so that what is no UTF-8 survives any terminal and any pipe.
 """
 
 from __future__ import annotations

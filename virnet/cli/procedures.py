@@ -1,12 +1,13 @@
-"""Which procedure a word means, and what the words behind it are.
+"""
+Which procedure a word means, and what the words behind it are.
 
-- A procedure is named as libvirt's API names it, with or without C{vir}: C{domainLookupByName},
-  C{virDomainLookupByName}; or as the wire does: C{domain_lookup_by_name},
-  C{REMOTE_PROC_DOMAIN_LOOKUP_BY_NAME}.
-- Arguments stand in the order of the parameters, each as JSON (L{virnet.cli.jsonvalues}); or all are one
-  object by parameter names. The last parameter, where it is C{flags}, may be left out and is 0.
-- Where a string is expected a word that does not begin with a quote is that string. Where an object of the
-  hypervisor is expected such a word is its name, and is looked up.
+  - A procedure is named as libvirt's API names it, with or without C{vir}: C{domainLookupByName},
+    C{virDomainLookupByName}; or as the wire does: C{domain_lookup_by_name},
+    C{REMOTE_PROC_DOMAIN_LOOKUP_BY_NAME}.
+  - Arguments stand in the order of the parameters, each as JSON (L{virnet.cli.jsonvalues}); or all are one
+    object by parameter names. The last parameter, where it is C{flags}, may be left out and is 0.
+  - Where a string is expected a word that does not begin with a quote is that string. Where an object of the
+    hypervisor is expected such a word is its name, and is looked up.
 """
 
 from __future__ import annotations

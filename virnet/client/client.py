@@ -1,11 +1,12 @@
-"""The client's protocol: calls go out, replies complete them, events reach who asked for them.
+"""
+The client's protocol: calls go out, replies complete them, events reach who asked for them.
 
-- Any number of calls may be in flight; each is completed exactly once.
-- A caller's mistake is raised at the call and nothing is sent.
-- When the connection ends every pending call fails with the same reason, once; later calls fail at once.
-- A call whose Deferred is cancelled is forgotten here; the server may still execute it, and its late reply is
-  swallowed.
-- An event nobody subscribed to, of any program, is dropped.
+  - Any number of calls may be in flight; each is completed exactly once.
+  - A caller's mistake is raised at the call and nothing is sent.
+  - When the connection ends every pending call fails with the same reason, once; later calls fail at once.
+  - A call whose Deferred is cancelled is forgotten here; the server may still execute it, and its late reply
+    is swallowed.
+  - An event nobody subscribed to, of any program, is dropped.
 """
 
 from __future__ import annotations

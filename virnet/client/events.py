@@ -5,9 +5,9 @@ callback id and may be for one domain alone; that is what is used. Without it an
 domains by its number, and a subscription for one domain is filtered here. The other families know only
 callback ids.
 
-- Subscribers of the same event (and the same object) share one registration at the server.
-- An event for a callback id that is not, or no longer, ours is ignored.
-- A subscription ends with the connection, without a call.
+  - Subscribers of the same event (and the same object) share one registration at the server.
+  - An event for a callback id that is not, or no longer, ours is ignored.
+  - A subscription ends with the connection, without a call.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""Streams at the client.
+"""
+Streams at the client.
 
-- A stream comes from the reply to its opening call; nothing is sent before that.
-- What the server sends waits here, at most about L{limits.STREAM_BUFFER} bytes: then the whole connection is
-  not read any more until somebody reads the stream. The protocol knows no other way to hold a server back, so
-  a stream that nobody reads stalls the calls and events beside it.
-- What is sent waits for the socket; whoever heeds the Deferred, or is a producer, sends no faster than that.
-- A failure reported by the server is raised once everything that came before it was read, and by everything
-  that is tried afterwards. It also is the answer to a finish or an abort that was on its way.
-- C{finish} or C{abort} ends every stream; one that is just forgotten stays open at the server until the
-  connection closes.
+  - A stream comes from the reply to its opening call; nothing is sent before that.
+  - What the server sends waits here, at most about L{limits.STREAM_BUFFER} bytes: then the whole connection
+    is not read any more until somebody reads the stream. The protocol knows no other way to hold a server
+    back, so a stream that nobody reads stalls the calls and events beside it.
+  - What is sent waits for the socket; whoever heeds the Deferred, or is a producer, sends no faster than
+    that.
+  - A failure reported by the server is raised once everything that came before it was read, and by everything
+    that is tried afterwards. It also is the answer to a finish or an abort that was on its way.
+  - C{finish} or C{abort} ends every stream; one that is just forgotten stays open at the server until the
+    connection closes.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""Where the daemon listens: endpoint strings, the rules for UNIX sockets, and how a client gets there.
+"""
+Where the daemon listens: endpoint strings, the rules for UNIX sockets, and how a client gets there.
 
-- An endpoint is any that Twisted has (L{twisted.internet.endpoints.serverFromString}), ours included.
-  C{unix:} differs in two things: the mode is 0600 unless it says C{mode=}, and a lock file is made only with
-  C{lockfile=1}.
-- A socket file that a dead server left is replaced. One that is alive, or anything else in its place, is
-  refused.
-- The default socket (L{virnet.transport.defaults}) lies in a directory for its owner alone: it is made, 0700,
-  or has to be like that. Who starts there holds the directory's lock meanwhile, so that two servers do not
-  replace each other.
+  - An endpoint is any that Twisted has (L{twisted.internet.endpoints.serverFromString}), ours included.
+    C{unix:} differs in two things: the mode is 0600 unless it says C{mode=}, and a lock file is made only
+    with C{lockfile=1}.
+  - A socket file that a dead server left is replaced. One that is alive, or anything else in its place, is
+    refused.
+  - The default socket (L{virnet.transport.defaults}) lies in a directory for its owner alone: it is made,
+    0700, or has to be like that. Who starts there holds the directory's lock meanwhile, so that two servers
+    do not replace each other.
 """
 
 from __future__ import annotations

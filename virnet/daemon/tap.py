@@ -1,8 +1,9 @@
-"""C{twistd virnet}: its options, and the service that they describe.
+"""
+C{twistd virnet}: its options, and the service that they describe.
 
-- What was typed wrongly ends the process with one line on standard error and status 2.
-- SIGTERM and SIGINT stop the service and end the process with status 0, as libvirtd does. Twisted would let
-  the process die of the signal, after the same clean stop.
+  - What was typed wrongly ends the process with one line on standard error and status 2.
+  - SIGTERM and SIGINT stop the service and end the process with status 0, as libvirtd does. Twisted would let
+    the process die of the signal, after the same clean stop.
 """
 
 from __future__ import annotations

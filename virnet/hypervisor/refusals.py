@@ -2,12 +2,13 @@
 
 Rules:
 
-- On a read-only connection a procedure is refused if it needs, whatever its arguments, a permission that is
-  more than looking: anything but C{getattr}, C{read} and C{search_…}. The permissions are the C{acl} of the
-  program's table; libvirt itself decides function by function, L{CHANGES} and L{LOOKS} are where it differs.
-- A permission with a condition (C{object:permission:FLAG}) refuses only a call that meets it.
-- A procedure that the hypervisor does not provide answers C{NO_SUPPORT}.
-- Errors name the function of libvirt's API and the part of libvirt it belongs to.
+  - On a read-only connection a procedure is refused if it needs, whatever its arguments, a permission that is
+    more than looking: anything but C{getattr}, C{read} and C{search_…}. The permissions are the C{acl} of the
+    program's table; libvirt itself decides function by function, L{CHANGES} and L{LOOKS} are where it
+    differs.
+  - A permission with a condition (C{object:permission:FLAG}) refuses only a call that meets it.
+  - A procedure that the hypervisor does not provide answers C{NO_SUPPORT}.
+  - Errors name the function of libvirt's API and the part of libvirt it belongs to.
 """
 
 from __future__ import annotations

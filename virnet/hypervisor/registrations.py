@@ -2,12 +2,12 @@
 
 Rules:
 
-- An event goes out once for each registration that wants it, as that one's kind of message.
-- The same (event, object) cannot be registered twice on a connection, in whatever style; one for all objects
-  and ones for single objects stand beside each other.
-- The older styles have no id: they deregister what is registered for all objects, in whatever style it is.
-- callbackIDs count from 0 in each connection; none is used again.
-- What the hypervisor says after a deregistration is dropped.
+  - An event goes out once for each registration that wants it, as that one's kind of message.
+  - The same (event, object) cannot be registered twice on a connection, in whatever style; one for all
+    objects and ones for single objects stand beside each other.
+  - The older styles have no id: they deregister what is registered for all objects, in whatever style it is.
+  - callbackIDs count from 0 in each connection; none is used again.
+  - What the hypervisor says after a deregistration is dropped.
 """
 
 from __future__ import annotations

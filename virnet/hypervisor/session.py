@@ -2,14 +2,14 @@
 
 Rules:
 
-- Before CONNECT_OPEN only authentication, closing, opening and the question for feature 10 are answered
-  (``wire.md`` 3.4). An open that failed can be tried again; a second one is refused and changes nothing.
-- Read-only is what arrived on a read-only socket or set bit 0 when opening; other bits mean nothing here.
-- What the daemon itself can do is answered here: features 8, 10, 14 and 15, close callbacks, events.
-- Typed parameters are counted, cut to what was asked for, and rid of strings the client did not ask for
-  (``wire.md`` section 14), whatever the hypervisor returns.
-- All else is the hypervisor's; what it does not provide answers NO_SUPPORT in the name of its C function.
-- When the connection goes, everything registered goes.
+  - Before CONNECT_OPEN only authentication, closing, opening and the question for feature 10 are answered
+    (``wire.md`` 3.4). An open that failed can be tried again; a second one is refused and changes nothing.
+  - Read-only is what arrived on a read-only socket or set bit 0 when opening; other bits mean nothing here.
+  - What the daemon itself can do is answered here: features 8, 10, 14 and 15, close callbacks, events.
+  - Typed parameters are counted, cut to what was asked for, and rid of strings the client did not ask for
+    (``wire.md`` section 14), whatever the hypervisor returns.
+  - All else is the hypervisor's; what it does not provide answers NO_SUPPORT in the name of its C function.
+  - When the connection goes, everything registered goes.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 Rules that live here:
 
-- The source depends on the text and the overrides alone: no paths, no dates, no order of sets.
-- Arguments become the parameters of a method, a return structure of one member becomes that member, every
-  other structure a C{NamedTuple}. Arrays of libvirt's typed parameters become C{TypedParams}.
-- One line a type node and one a procedure; trailing defaults are left out.
+  - The source depends on the text and the overrides alone: no paths, no dates, no order of sets.
+  - Arguments become the parameters of a method, a return structure of one member becomes that member, every
+    other structure a C{NamedTuple}. Arrays of libvirt's typed parameters become C{TypedParams}.
+  - One line a type node and one a procedure; trailing defaults are left out.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
 Rules that live here:
 
-- A method is its procedure's words in mixed case, C{domain_get_xml_desc} -> C{domainGetXMLDesc}; how a
-  word is spelt, and which names do not follow from their words, is in the overrides.
-- A class is its structure's words with capitals, without a prefix that says nothing.
-- A type node is the structure's name in capitals without the program's prefix.
-- A member of an enum loses what all members begin with, up to an underscore; where there is but one
-  member, the words that the enum's own name begins with.
-- What Python would not take, like a keyword, gets an underscore at its end.
+  - A method is its procedure's words in mixed case, C{domain_get_xml_desc} -> C{domainGetXMLDesc}; how a
+    word is spelt, and which names do not follow from their words, is in the overrides.
+  - A class is its structure's words with capitals, without a prefix that says nothing.
+  - A type node is the structure's name in capitals without the program's prefix.
+  - A member of an enum loses what all members begin with, up to an underscore; where there is but one
+    member, the words that the enum's own name begins with.
+  - What Python would not take, like a keyword, gets an underscore at its end.
 """
 
 from __future__ import annotations

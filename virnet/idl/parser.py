@@ -2,17 +2,17 @@
 
 Rules that live here:
 
-- libvirt's files list procedures as C{enum NAME_procedure { NAME_PROC_A = 1, … }}; the number and the
-  version are the constants C{NAME_PROGRAM} and C{NAME_PROTOCOL_VERSION} (or C{NAME_PROGRAM_VERSION});
-  arguments, return value and event message are the structures called C{name_a_args}, C{name_a_ret},
-  C{name_a_msg}, in any spelling of case and underscores.
-- Annotations stand in the C{/** … */} comment directly before a procedure: C{@priority: low|high} (low
-  where absent), C{@acl: OBJECT:PERMISSION…} (C{none} for none; may be repeated), C{@aclfilter:},
-  C{@readstream: N}, C{@writestream: N} (C's parameter number, ignored), C{@sparseflag: NAME}. Others,
-  like C{@generate:}, are ignored.
-- rpcgen's C{program} blocks: every version is a program of its own. A structure as the only argument is taken
-  apart into parameters, as on the wire both are the same.
-- C{long} is four bytes, as in rpcgen. C{quadruple} is refused.
+  - libvirt's files list procedures as C{enum NAME_procedure { NAME_PROC_A = 1, … }}; the number and the
+    version are the constants C{NAME_PROGRAM} and C{NAME_PROTOCOL_VERSION} (or C{NAME_PROGRAM_VERSION});
+    arguments, return value and event message are the structures called C{name_a_args}, C{name_a_ret},
+    C{name_a_msg}, in any spelling of case and underscores.
+  - Annotations stand in the C{/** … */} comment directly before a procedure: C{@priority: low|high} (low
+    where absent), C{@acl: OBJECT:PERMISSION…} (C{none} for none; may be repeated), C{@aclfilter:},
+    C{@readstream: N}, C{@writestream: N} (C's parameter number, ignored), C{@sparseflag: NAME}. Others,
+    like C{@generate:}, are ignored.
+  - rpcgen's C{program} blocks: every version is a program of its own. A structure as the only argument is
+    taken apart into parameters, as on the wire both are the same.
+  - C{long} is four bytes, as in rpcgen. C{quadruple} is refused.
 """
 
 from __future__ import annotations

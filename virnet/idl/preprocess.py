@@ -2,15 +2,15 @@
 
 Rules that live here:
 
-- rpcgen hands its input to C{cpp} first, with C{RPC_HDR} defined for the run that makes the types. So
-  C{#if}, C{#ifdef}, C{#ifndef}, C{#elif}, C{#else}, C{#endif} are obeyed with only C{RPC_HDR} defined at
-  the start.
-- C{#define NAME VALUE} and, as such lines reach the C header, C{%#define NAME VALUE} make a constant.
-- C{#include "NAME"} reads the file as if its text stood there. C{%#include "NAME.h"}, or with
-  C{<DIR/NAME.h>}, looks for C{NAME.x} and imports it: its types can be used, its programs are not
-  generated again.
-- Every other C{#} or C{%} line is ignored, also C{# 1 "file"} of preprocessed files.
-- Taken lines become empty ones, so line numbers stay those of the file.
+  - rpcgen hands its input to C{cpp} first, with C{RPC_HDR} defined for the run that makes the types. So
+    C{#if}, C{#ifdef}, C{#ifndef}, C{#elif}, C{#else}, C{#endif} are obeyed with only C{RPC_HDR} defined at
+    the start.
+  - C{#define NAME VALUE} and, as such lines reach the C header, C{%#define NAME VALUE} make a constant.
+  - C{#include "NAME"} reads the file as if its text stood there. C{%#include "NAME.h"}, or with
+    C{<DIR/NAME.h>}, looks for C{NAME.x} and imports it: its types can be used, its programs are not
+    generated again.
+  - Every other C{#} or C{%} line is ignored, also C{# 1 "file"} of preprocessed files.
+  - Taken lines become empty ones, so line numbers stay those of the file.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 Rules that live here:
 
-- A program's interface is the contract in Python, its table the contract on the wire. L{Program} checks
-  one against the other when it is made: numbers, method names, parameter names.
-- A procedure whose method is in the event interface is an event; it can never be called (``wire.md`` 1.3).
-- A procedure without a priority in its annotations is a low priority one (R043).
-- Codecs are compiled when a procedure is first used, and from then on are attributes of the procedure.
-- Bytes left over behind arguments or a return value are ignored (``wire.md`` section 0).
+  - A program's interface is the contract in Python, its table the contract on the wire. L{Program} checks
+    one against the other when it is made: numbers, method names, parameter names.
+  - A procedure whose method is in the event interface is an event; it can never be called (``wire.md`` 1.3).
+  - A procedure without a priority in its annotations is a low priority one (R043).
+  - Codecs are compiled when a procedure is first used, and from then on are attributes of the procedure.
+  - Bytes left over behind arguments or a return value are ignored (``wire.md`` section 0).
 """
 
 from __future__ import annotations

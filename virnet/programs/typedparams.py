@@ -2,10 +2,10 @@
 
 Rules that live here:
 
-- A value keeps its type on the wire, order and repeated names survive a round trip.
-- A name has at most L{FIELD_MAX} bytes. Longer ones are refused when made here, but decoded: a server has
-  to tell the client which name it was, see L{TypedParams.oversized}.
-- An unknown type is an error of the decoder.
+  - A value keeps its type on the wire, order and repeated names survive a round trip.
+  - A name has at most L{FIELD_MAX} bytes. Longer ones are refused when made here, but decoded: a server has
+    to tell the client which name it was, see L{TypedParams.oversized}.
+  - An unknown type is an error of the decoder.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""One client's connection, as the server sees it.
+"""
+One client's connection, as the server sees it.
 
-- A call is decoded, its method found and run; what comes back, now or later, is the reply. Calls of one
-  connection run concurrently and are answered in the order in which they end.
-- What does not decode or encode is an error reply, the connection stays.
-- A delayed close (C: C{virNetServerClientDelayedClose}) stops reading at once and closes when the next
-  reply was handed to the transport: a reply to CLOSE is delivered before EOF.
-- Work that is still running when the connection goes away runs to its end; its reply is dropped.
+  - A call is decoded, its method found and run; what comes back, now or later, is the reply. Calls of one
+    connection run concurrently and are answered in the order in which they end.
+  - What does not decode or encode is an error reply, the connection stays.
+  - A delayed close (C: C{virNetServerClientDelayedClose}) stops reading at once and closes when the next
+    reply was handed to the transport: a reply to CLOSE is delivered before EOF.
+  - Work that is still running when the connection goes away runs to its end; its reply is dropped.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Files as the server's ends of streams: a volume that is downloaded or uploaded.
+"""
+Files as the server's ends of streams: a volume that is downloaded or uploaded.
 
-- What the page cache holds is read in the reactor, all else in the reactor's threads; what is written is
-  always written there, one piece at a time.
-- The client is held back while L{limits.STREAM_BUFFER} bytes wait to be written: until then receiving goes on
-  while a thread writes, and the next piece is all that came meanwhile.
-- On a sparse stream holes stay holes in both directions.
-- An upload beyond its length fails with C{ENOSPC}, as libvirt's does; what fits is written.
+  - What the page cache holds is read in the reactor, all else in the reactor's threads; what is written is
+    always written there, one piece at a time.
+  - The client is held back while L{limits.STREAM_BUFFER} bytes wait to be written: until then receiving goes
+    on while a thread writes, and the next piece is all that came meanwhile.
+  - On a sparse stream holes stay holes in both directions.
+  - An upload beyond its length fails with C{ENOSPC}, as libvirt's does; what fits is written.
 """
 
 from __future__ import annotations

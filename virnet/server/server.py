@@ -5,12 +5,12 @@ listening sockets first, then the clients, then waits for the threads that still
 
 Limits of clients, over all services together:
 
-- At C{maxClients}, or while C{maxAnonymousClients} have not authenticated yet, nobody is refused: no service
-  accepts any more, and who connects waits in the kernel's backlog.
-- Who was accepted all the same (Twisted accepts several at a time, and some endpoints cannot be told to stop)
-  is held: nothing is read from it and it is no client. The one that was held longest is let in first.
-- Only when L{HELD_CLIENTS_MAX<virnet.limits.HELD_CLIENTS_MAX>} are held are further ones dropped.
-- Whenever a client leaves or authenticates, or a limit changes, all this is looked at again.
+  - At C{maxClients}, or while C{maxAnonymousClients} have not authenticated yet, nobody is refused: no
+    service accepts any more, and who connects waits in the kernel's backlog.
+  - Who was accepted all the same (Twisted accepts several at a time, and some endpoints cannot be told to
+    stop) is held: nothing is read from it and it is no client. The one that was held longest is let in first.
+  - Only when L{HELD_CLIENTS_MAX<virnet.limits.HELD_CLIENTS_MAX>} are held are further ones dropped.
+  - Whenever a client leaves or authenticates, or a limit changes, all this is looked at again.
 """
 
 from __future__ import annotations

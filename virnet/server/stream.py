@@ -2,14 +2,15 @@
 
 An implementation answers a procedure that opens a stream with an L{IStreamEnd}; its L{ServerStream} then
 
-- hands it data, holes and the finish one after the other, each when the one before was taken. A packet holds
-  a slot of the client until it was taken, which is how a slow end holds a fast client back. So does an end
-  that answers faster than the client reads: it gets no more while L{limits.STREAM_BUFFER} bytes wait.
-- sends what it gives in packets of L{limits.STREAM_CHUNK} bytes, at most one waiting for the socket; whoever
-  gives more is asked to pause.
-- confirms a finish when the end has done everything, and an abort at once; after a failure it sends what was
-  given before it, one ERROR, and then nothing any more.
-- tells the end when the stream is lost: aborted, failed or disconnected.
+  - hands it data, holes and the finish one after the other, each when the one before was taken. A packet
+    holds a slot of the client until it was taken, which is how a slow end holds a fast client back. So does
+    an end that answers faster than the client reads: it gets no more while L{limits.STREAM_BUFFER} bytes
+    wait.
+  - sends what it gives in packets of L{limits.STREAM_CHUNK} bytes, at most one waiting for the socket;
+    whoever gives more is asked to pause.
+  - confirms a finish when the end has done everything, and an abort at once; after a failure it sends what
+    was given before it, one ERROR, and then nothing any more.
+  - tells the end when the stream is lost: aborted, failed or disconnected.
 """
 
 from __future__ import annotations

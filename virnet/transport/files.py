@@ -1,10 +1,11 @@
-"""Regular files as streams of data and holes.
+"""
+Regular files as streams of data and holes.
 
-- A hole is a run of zeros that takes no space: the file system tells where they are (C{SEEK_DATA}), seeking
-  makes them again. What is not a regular file has no holes and is read to its end.
-- L{FileReader} and L{FileWriter} block. A L{ThreadedFile} runs them in the reactor's threads, and keeps the
-  descriptor open until no thread uses it any more, whoever has lost interest meanwhile.
-- What the page cache holds is read at once, without a thread (C{RWF_NOWAIT} of C{preadv2(2)}).
+  - A hole is a run of zeros that takes no space: the file system tells where they are (C{SEEK_DATA}), seeking
+    makes them again. What is not a regular file has no holes and is read to its end.
+  - L{FileReader} and L{FileWriter} block. A L{ThreadedFile} runs them in the reactor's threads, and keeps the
+    descriptor open until no thread uses it any more, whoever has lost interest meanwhile.
+  - What the page cache holds is read at once, without a thread (C{RWF_NOWAIT} of C{preadv2(2)}).
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""libvirt's connection URIs: C{DRIVER[+TRANSPORT]://[USER@][HOST][:PORT]/PATH[?PARAMS][#FRAGMENT]}.
+"""
+libvirt's connection URIs: C{DRIVER[+TRANSPORT]://[USER@][HOST][:PORT]/PATH[?PARAMS][#FRAGMENT]}.
 
-- The transport word is case-insensitive, the driver word is not. Without a transport: C{unix} when there is
-  no host, C{tls} when there is one.
-- Parameter names are case-insensitive. Each known one is checked against the transport; unknown ones are the
-  driver's and stay in the name that is sent.
-- The name sent to the server has neither transport, user, host, port nor known parameters; the rest of it is
-  kept as it was written. The driver C{remote} sends an empty name: the server shall probe.
+  - The transport word is case-insensitive, the driver word is not. Without a transport: C{unix} when there is
+    no host, C{tls} when there is one.
+  - Parameter names are case-insensitive. Each known one is checked against the transport; unknown ones are
+    the driver's and stay in the name that is sent.
+  - The name sent to the server has neither transport, user, host, port nor known parameters; the rest of it
+    is kept as it was written. The driver C{remote} sends an empty name: the server shall probe.
 """
 
 from __future__ import annotations

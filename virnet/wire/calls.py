@@ -1,9 +1,10 @@
-"""The calls a client waits for.
+"""
+The calls a client waits for.
 
-- Serials count from 0, one a call, shared by all programs of the connection, 32 bits, wrapping.
-- A reply completes the call with its program, version and serial, in any order; the procedure is compared
-  afterwards, and a wrong one fails that call alone.
-- A cancelled call stays here until its reply came: that reply must not be taken for a stray one.
+  - Serials count from 0, one a call, shared by all programs of the connection, 32 bits, wrapping.
+  - A reply completes the call with its program, version and serial, in any order; the procedure is compared
+    afterwards, and a wrong one fails that call alone.
+  - A cancelled call stays here until its reply came: that reply must not be taken for a stray one.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""Cutting a byte stream into messages.
+"""
+Cutting a byte stream into messages.
 
-- A length word is judged as soon as its four bytes are there; a bad one ends the connection, the messages
-  in front of it are still delivered.
-- A length below four is too small for its own word. One from four to 27 cannot hold a header: four is
-  refused at once, the others when the declared bytes have come, as libvirtd does.
-- A message of the one type that carries descriptors to this end announces them; behind it comes one byte for
-  each, which is not part of any message and has its descriptor with it. The reads that bring them may also
-  bring bytes of messages, so descriptors are counted in the order in which they come, not matched with reads.
-- Chunks are collected and joined once: a large message costs one copy however many reads brought it. Tiny
-  ones are gathered first, since each would cost an object.
+  - A length word is judged as soon as its four bytes are there; a bad one ends the connection, the messages
+    in front of it are still delivered.
+  - A length below four is too small for its own word. One from four to 27 cannot hold a header: four is
+    refused at once, the others when the declared bytes have come, as libvirtd does.
+  - A message of the one type that carries descriptors to this end announces them; behind it comes one byte
+    for each, which is not part of any message and has its descriptor with it. The reads that bring them may
+    also bring bytes of messages, so descriptors are counted in the order in which they come, not matched with
+    reads.
+  - Chunks are collected and joined once: a large message costs one copy however many reads brought it. Tiny
+    ones are gathered first, since each would cost an object.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""Keepalive: PING is answered by PONG, and who sends PINGs gives a silent peer up.
+"""
+Keepalive: PING is answered by PONG, and who sends PINGs gives a silent peer up.
 
-- Both are events of a program of its own, without payload and with serial 0. Every PING is answered, by both
-  sides, at any time, whatever was negotiated; anything else of the program is ignored.
-- Only who knows that the peer understands it sends PINGs: a client after feature 10 was answered with 1, a
-  server after it was asked.
-- Whatever is received is a sign of life, also of a connection that carries one large message.
-- After C{interval} seconds without one a PING goes out; when C{count} of them are unanswered, the next
-  interval is the end. So a peer is given up C{interval * (count + 1)} seconds after its last sign of life;
-  with a C{count} of 0 after one interval and without any PING (C: C{virKeepAlive}).
+  - Both are events of a program of its own, without payload and with serial 0. Every PING is answered, by
+    both sides, at any time, whatever was negotiated; anything else of the program is ignored.
+  - Only who knows that the peer understands it sends PINGs: a client after feature 10 was answered with 1, a
+    server after it was asked.
+  - Whatever is received is a sign of life, also of a connection that carries one large message.
+  - After C{interval} seconds without one a PING goes out; when C{count} of them are unanswered, the next
+    interval is the end. So a peer is given up C{interval * (count + 1)} seconds after its last sign of life;
+    with a C{count} of 0 after one interval and without any PING (C: C{virKeepAlive}).
 """
 
 from __future__ import annotations

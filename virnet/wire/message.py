@@ -4,10 +4,11 @@ Every message is a length word that counts itself, a header of six words and a p
 
     u32 length | u32 program | u32 version | s32 procedure | s32 type | u32 serial | s32 status | payload
 
-- A reply repeats program, version, procedure and serial of its call.
-- An event carries serial 1, as libvirtd sends it; a keepalive message carries serial 0; nobody reads either.
-- Stream data is raw: not padded to four bytes.
-- A payload that would make the message larger than L{limits.MESSAGE_MAX} is refused before it is sent.
+  - A reply repeats program, version, procedure and serial of its call.
+  - An event carries serial 1, as libvirtd sends it; a keepalive message carries serial 0; nobody reads
+    either.
+  - Stream data is raw: not padded to four bytes.
+  - A payload that would make the message larger than L{limits.MESSAGE_MAX} is refused before it is sent.
 
 The error payload is C{virNetMessageError}; L{decodeError} applies the rules by which libvirt's clients
 rewrite what older and other servers send (``wire.md`` section 2).
@@ -185,9 +186,9 @@ _RENUMBERED: dict[int, tuple[int | None, int]] = {64: (10, 68), 65: (1, 69)}
 def decodeError(data: bytes, offset: int = MESSAGE_MIN) -> RemoteError:
     """Decode an error payload as libvirt's client does.
 
-    - C{unknown procedure} of the RPC layer becomes C{NO_SUPPORT}: the caller asked an old server.
-    - The renumbered codes of one generation of servers get today's numbers.
-    - A missing text and a zero code get libvirt's texts for them.
+      - C{unknown procedure} of the RPC layer becomes C{NO_SUPPORT}: the caller asked an old server.
+      - The renumbered codes of one generation of servers get today's numbers.
+      - A missing text and a zero code get libvirt's texts for them.
 
     @raise XDRError: it is not an error payload.
     """

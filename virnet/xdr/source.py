@@ -2,15 +2,15 @@
 
 Rules of the generated code:
 
-- Everything inside a node is written out in one function, except what a L{Ref} leads to and what lies
-  deeper than L{MAX_INLINE} or beyond L{MAX_NAMES}: those become functions of their own.
-- Runs of fixed-size fields, across the borders of structs and with the length word of the string that
-  follows, are one L{struct.Struct}.
-- A limit is checked before anything is allocated for what it limits.
-- It keeps no path and raises whatever comes: any failure calls the fallback, which does the work again and
-  says what is wrong and where.
-- Nothing of a schema but numbers and L{struct} letters is ever written into source; functions and classes
-  are reached through the namespace.
+  - Everything inside a node is written out in one function, except what a L{Ref} leads to and what lies
+    deeper than L{MAX_INLINE} or beyond L{MAX_NAMES}: those become functions of their own.
+  - Runs of fixed-size fields, across the borders of structs and with the length word of the string that
+    follows, are one L{struct.Struct}.
+  - A limit is checked before anything is allocated for what it limits.
+  - It keeps no path and raises whatever comes: any failure calls the fallback, which does the work again and
+    says what is wrong and where.
+  - Nothing of a schema but numbers and L{struct} letters is ever written into source; functions and classes
+    are reached through the namespace.
 """
 
 from __future__ import annotations

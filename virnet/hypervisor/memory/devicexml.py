@@ -2,11 +2,11 @@
 
 Rules:
 
-- Each kind of device has one function here: it fills in defaults and raises what libvirt raises.
-- Drives get the controllers they need (L{virnet.hypervisor.memory.diskxml} has the disks themselves).
-- A C{console} of an HVM guest and its first C{serial} are one device; the one that is missing is made.
-- Interfaces get a MAC address and a C{testnetN} target; graphics bring a video card.
-- Devices and elements unknown here are kept as they are.
+  - Each kind of device has one function here: it fills in defaults and raises what libvirt raises.
+  - Drives get the controllers they need (L{virnet.hypervisor.memory.diskxml} has the disks themselves).
+  - A C{console} of an HVM guest and its first C{serial} are one device; the one that is missing is made.
+  - Interfaces get a MAC address and a C{testnetN} target; graphics bring a video card.
+  - Devices and elements unknown here are kept as they are.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 Rules:
 
-- A disk without C{bus} gets the one its name says; a CD-ROM is read-only.
-- Disks of one bus, as it was written down, stand together and in the order of their names.
-- On IDE, SCSI, SATA and floppy buses the name decides on which controller, bus and unit a disk is.
-- No two disks have the same name.
+  - A disk without C{bus} gets the one its name says; a CD-ROM is read-only.
+  - Disks of one bus, as it was written down, stand together and in the order of their names.
+  - On IDE, SCSI, SATA and floppy buses the name decides on which controller, bus and unit a disk is.
+  - No two disks have the same name.
 """
 
 from __future__ import annotations

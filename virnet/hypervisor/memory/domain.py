@@ -2,11 +2,11 @@
 
 Rules:
 
-- Every change of what a domain does is told as a lifecycle event, with the detail the test driver gives;
-  reboot and reset tell nothing.
-- What becomes of a domain that shuts down or reboots is for its definition to say (C{on_poweroff},
-  C{on_reboot}).
-- A transient domain is gone when it stops; an undefined one when it stops too.
+  - Every change of what a domain does is told as a lifecycle event, with the detail the test driver gives;
+    reboot and reset tell nothing.
+  - What becomes of a domain that shuts down or reboots is for its definition to say (C{on_poweroff},
+    C{on_reboot}).
+  - A transient domain is gone when it stops; an undefined one when it stops too.
 """
 
 from __future__ import annotations

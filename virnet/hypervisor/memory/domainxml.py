@@ -2,10 +2,10 @@
 
 Rules:
 
-- What is decided upon (name, uuid, memory, vCPUs) is in fields of L{DomainDefinition}; all else stays a tree
-  in libvirt's order with libvirt's defaults filled in, and is only read where a device is asked for.
-- The order of checks is libvirt's, so that a document with two faults gets the same answer.
-- Elements libvirt does not know are kept; those of which it takes the first only are reduced to that.
+  - What is decided upon (name, uuid, memory, vCPUs) is in fields of L{DomainDefinition}; all else stays a
+    tree in libvirt's order with libvirt's defaults filled in, and is only read where a device is asked for.
+  - The order of checks is libvirt's, so that a document with two faults gets the same answer.
+  - Elements libvirt does not know are kept; those of which it takes the first only are reduced to that.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Rules:
 
-- A subscriber hears of an event at once, before what caused it has returned.
-- Who subscribes or cancels while an event is delivered does not change who gets that one, but for what was
-  cancelled: it gets nothing more.
+  - A subscriber hears of an event at once, before what caused it has returned.
+  - Who subscribes or cancels while an event is delivered does not change who gets that one, but for what was
+    cancelled: it gets nothing more.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 Rules:
 
-- What it holds is shared by all connections to it and ends with it; it begins with
-  what C{test:///default} begins with.
-- It answers to C{test:///default} and to an empty name; other names are refused as libvirt refuses them.
-- Time, random numbers and the host's name come from outside, so that tests can say what happens.
+  - What it holds is shared by all connections to it and ends with it; it begins with
+    what C{test:///default} begins with.
+  - It answers to C{test:///default} and to an empty name; other names are refused as libvirt refuses them.
+  - Time, random numbers and the host's name come from outside, so that tests can say what happens.
 """
 
 from __future__ import annotations

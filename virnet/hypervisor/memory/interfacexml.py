@@ -2,8 +2,8 @@
 
 Rules:
 
-- An interface has a type and a name; those below a bridge or a bond have them too.
-- Elements libvirt does not know are kept.
+  - An interface has a type and a name; those below a bridge or a bond have them too.
+  - Elements libvirt does not know are kept.
 """
 
 from __future__ import annotations

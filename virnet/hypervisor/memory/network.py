@@ -2,8 +2,8 @@
 
 Rules:
 
-- Every change is told as a lifecycle event; as in the test driver, so is stopping what is stopped.
-- A definition never replaces that of another network; a transient network is gone when it stops.
+  - Every change is told as a lifecycle event; as in the test driver, so is stopping what is stopped.
+  - A definition never replaces that of another network; a transient network is gone when it stops.
 """
 
 from __future__ import annotations

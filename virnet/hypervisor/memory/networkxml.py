@@ -2,10 +2,10 @@
 
 Rules:
 
-- A network that isolates, routes or translates has a bridge, with or without a name; one that forwards by
-  NAT, routing or openly needs an address.
-- Addresses must be of their family, ranges within their network.
-- Elements libvirt does not know are kept.
+  - A network that isolates, routes or translates has a bridge, with or without a name; one that forwards by
+    NAT, routing or openly needs an address.
+  - Addresses must be of their family, ranges within their network.
+  - Elements libvirt does not know are kept.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Rules:
 
-- The host is the one of libvirt's C{test:///default}: 16 CPUs in two cells.
-- A connection tells the URI it was opened with.
+  - The host is the one of libvirt's C{test:///default}: 16 CPUs in two cells.
+  - A connection tells the URI it was opened with.
 """
 
 from __future__ import annotations

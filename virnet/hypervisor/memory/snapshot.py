@@ -2,10 +2,10 @@
 
 Rules:
 
-- A snapshot keeps what the domain was and did; reverting brings both back.
-- Reverting a running domain stops it first, as its memory is another one then, and each step is told.
-- A domain that ran when the snapshot was made runs after reverting, paused if it was, unless flags say
-  otherwise; one that did not run stops.
+  - A snapshot keeps what the domain was and did; reverting brings both back.
+  - Reverting a running domain stops it first, as its memory is another one then, and each step is told.
+  - A domain that ran when the snapshot was made runs after reverting, paused if it was, unless flags say
+    otherwise; one that did not run stops.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Rules:
 
-- A new snapshot is below the current one and becomes current.
-- What is below a snapshot that goes moves up to the one above it, unless it goes too.
+  - A new snapshot is below the current one and becomes current.
+  - What is below a snapshot that goes moves up to the one above it, unless it goes too.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 Rules:
 
-- Names and uuids are unique among objects of a kind; a definition with the uuid of an object must have its
-  name and replaces it, one with its name and another uuid is refused.
-- A running domain has the definition it runs with and, if it is persistent, the one it will start with next.
-- Ids count from 1 and are not used twice.
+  - Names and uuids are unique among objects of a kind; a definition with the uuid of an object must have its
+    name and replaces it, one with its name and another uuid is refused.
+  - A running domain has the definition it runs with and, if it is persistent, the one it will start with
+    next.
+  - Ids count from 1 and are not used twice.
 """
 
 from __future__ import annotations

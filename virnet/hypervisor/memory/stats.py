@@ -2,9 +2,9 @@
 
 Rules:
 
-- As of the test driver there is one group of statistics: C{state}. Others are left out, or refused if the
-  caller insists.
-- Domains that are gone, and those the filter does not let through, are left out.
+  - As of the test driver there is one group of statistics: C{state}. Others are left out, or refused if the
+    caller insists.
+  - Domains that are gone, and those the filter does not let through, are left out.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 Rules:
 
-- Every change of a pool is told as a lifecycle event, a refresh as an event of its own; volumes tell nothing.
-- Only an active pool shows its volumes; only an inactive one can be undefined, built or deleted.
-- The allocations of volumes count against their pool, and a volume that does not fit is refused.
-- No two pools have the same source.
+  - Every change of a pool is told as a lifecycle event, a refresh as an event of its own; volumes tell
+    nothing.
+  - Only an active pool shows its volumes; only an inactive one can be undefined, built or deleted.
+  - The allocations of volumes count against their pool, and a volume that does not fit is refused.
+  - No two pools have the same source.
 """
 
 from __future__ import annotations

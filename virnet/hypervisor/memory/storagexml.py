@@ -2,12 +2,12 @@
 
 Rules:
 
-- Each type of pool says in L{POOL_TYPES} what its source must have, which formats it knows, and where its
-  target is.
-- Sizes of pools are the hypervisor's, not the document's; a volume's allocation is its capacity unless it
-  says otherwise.
-- A volume's key and path are those of its pool and name.
-- Elements libvirt does not know are kept.
+  - Each type of pool says in L{POOL_TYPES} what its source must have, which formats it knows, and where its
+    target is.
+  - Sizes of pools are the hypervisor's, not the document's; a volume's allocation is its capacity unless it
+    says otherwise.
+  - A volume's key and path are those of its pool and name.
+  - Elements libvirt does not know are kept.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 Rules:
 
-- Flags say whether a change is for the running domain, for its definition, or for whichever is current; the
-  test driver takes one of them for memory and one or both for vCPUs.
-- No domain has more memory or vCPUs than its definition allows, none more vCPUs than the host.
-- Parameters that are set must be known and of the right type, and come once.
-- What a parameter query answers is all there is; the session cuts it to what was asked.
+  - Flags say whether a change is for the running domain, for its definition, or for whichever is current; the
+    test driver takes one of them for memory and one or both for vCPUs.
+  - No domain has more memory or vCPUs than its definition allows, none more vCPUs than the host.
+  - Parameters that are set must be known and of the right type, and come once.
+  - What a parameter query answers is all there is; the session cuts it to what was asked.
 """
 
 from __future__ import annotations

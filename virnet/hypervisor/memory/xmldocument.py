@@ -2,13 +2,13 @@
 
 Rules:
 
-- A document has at most L{XML_MAX} bytes, L{XML_DEPTH_MAX} levels and L{XML_ELEMENTS_MAX} elements; each is
-  judged before anything is built from what lies beyond.
-- A document type declaration is refused, so there are no entities beyond XML's own five, and nothing outside
-  the document is ever read.
-- Names keep their prefixes as they were written: what is only passed through comes out as it went in.
-- Comments and processing instructions are dropped.
-- What is not well-formed answers code 35 as libvirt does: C{(WHAT):LINE: REASON}, the line, and a pointer.
+  - A document has at most L{XML_MAX} bytes, L{XML_DEPTH_MAX} levels and L{XML_ELEMENTS_MAX} elements; each is
+    judged before anything is built from what lies beyond.
+  - A document type declaration is refused, so there are no entities beyond XML's own five, and nothing
+    outside the document is ever read.
+  - Names keep their prefixes as they were written: what is only passed through comes out as it went in.
+  - Comments and processing instructions are dropped.
+  - What is not well-formed answers code 35 as libvirt does: C{(WHAT):LINE: REASON}, the line, and a pointer.
 """
 
 from __future__ import annotations

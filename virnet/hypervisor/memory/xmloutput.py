@@ -2,11 +2,12 @@
 
 Rules:
 
-- Two blanks a level, one element a line, apostrophes round attributes; a text stands in its element's line.
-- The five special characters are escaped in texts and attributes alike.
-- An element without content is C{<name/>}; one whose text is C{""} rather than C{None} is two tags, for the
-  few that libvirt always opens. Parsing never makes such a text.
-- What is copied through (C{metadata}) is in libxml2's style: quotation marks, and escapes only where needed.
+  - Two blanks a level, one element a line, apostrophes round attributes; a text stands in its element's line.
+  - The five special characters are escaped in texts and attributes alike.
+  - An element without content is C{<name/>}; one whose text is C{""} rather than C{None} is two tags, for the
+    few that libvirt always opens. Parsing never makes such a text.
+  - What is copied through (C{metadata}) is in libxml2's style: quotation marks, and escapes only where
+    needed.
 """
 
 from __future__ import annotations
