@@ -90,6 +90,7 @@ class StrictTransport:
             raise TypeError(f"a transport takes bytes, not {data!r}")
         if self.connected and self._reason is None:
             self.unsent += data
+            self._driveProducer()
             self._wake()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:

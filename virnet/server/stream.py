@@ -224,11 +224,7 @@ class ServerStream:
 
     def _failWith(self, error: RemoteError, tracked: bool) -> None:
         self._lose(error)
-        try:
-            payload = encodeError(error)
-        except XDRError:
-            payload = encodeError(streamError("Unable to encode message payload"))
-        self._sendLast(ERROR, payload, tracked)
+        self._sendLast(ERROR, encodeError(error), tracked)
 
     def _asError(self, error: BaseException | None, doing: str) -> RemoteError:
         if isinstance(error, RemoteError):
