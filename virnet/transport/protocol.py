@@ -133,10 +133,18 @@ class RPCProtocol(Protocol):
         """Do what follows from wire events, and from those that these make possible."""
         methods = self._methods
         while events:
-            for event in events:
-                if self.ending:
-                    return
-                methods[type(event)](event)
+            # What answers events that came together leaves together.
+            several = len(events) > 1
+            if several:
+                self.sender.hold()
+            try:
+                for event in events:
+                    if self.ending:
+                        return
+                    methods[type(event)](event)
+            finally:
+                if several:
+                    self.sender.flush()
             events = self.connection.resume()
 
     def _answer(self, event: Send) -> None:
