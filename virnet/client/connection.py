@@ -1,9 +1,9 @@
 """Opening a libvirt URI: the calls that libvirt's own client makes before an application's first.
 
-1. AUTH_LIST; an old server that does not know it has no authentication. The first entry counts.
-2. CONNECT_SUPPORTS_FEATURE for keepalive (10), when keepalive is wanted. The server then starts its own.
-3. CONNECT_OPEN with the name of the URI.
-4. CONNECT_SUPPORTS_FEATURE for event callbacks (14) and close callbacks (15). An error means no.
+  1. AUTH_LIST; an old server that does not know it has no authentication. The first entry counts.
+  2. CONNECT_SUPPORTS_FEATURE for keepalive (10), when keepalive is wanted. The server then starts its own.
+  3. CONNECT_OPEN with the name of the URI.
+  4. CONNECT_SUPPORTS_FEATURE for event callbacks (14) and close callbacks (15). An error means no.
 
 All strictly one after the other. Closing sends CONNECT_CLOSE and waits for the server to hang up.
 """

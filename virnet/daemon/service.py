@@ -1,10 +1,12 @@
-"""The daemon as a Twisted service.
+"""
+The daemon as a Twisted service.
 
-- It listens everywhere or not at all: where one listener fails, the sockets made before are taken away again.
-- It binds in C{privilegedStartService}, before C{twistd} gives privileges up, with a umask that leaves a UNIX
-  socket to its owner until it has the mode it was given.
-- It says where it listens once the reactor runs, with the command that connects there.
-- What prevents the start is L{CannotStart}: one line on standard error, exit status 1, no traceback.
+  - It listens everywhere or not at all: where one listener fails, the sockets made before are taken away
+    again.
+  - It binds in C{privilegedStartService}, before C{twistd} gives privileges up, with a umask that leaves a
+    UNIX socket to its owner until it has the mode it was given.
+  - It says where it listens once the reactor runs, with the command that connects there.
+  - What prevents the start is L{CannotStart}: one line on standard error, exit status 1, no traceback.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""One served program: which object answers a procedure, and what becomes of what it does.
+"""
+One served program: which object answers a procedure, and what becomes of what it does.
 
-- A provider is made for each connection by the program's factory, at the first call for the program.
-- A procedure is answered by the provider's method of its name. What a provider does not have answers
-  C{NO_SUPPORT}. A provider with C{methodFor} is asked instead, and may refuse by raising.
-- A method marked L{blocking<virnet.programs.base.blocking>} runs in the server's thread pool.
-- A L{RemoteError} becomes the error reply as it is. Any other exception is logged with its traceback and
-  becomes C{INTERNAL_ERROR} without it.
+  - A provider is made for each connection by the program's factory, at the first call for the program.
+  - A procedure is answered by the provider's method of its name. What a provider does not have answers
+    C{NO_SUPPORT}. A provider with C{methodFor} is asked instead, and may refuse by raising.
+  - A method marked L{blocking<virnet.programs.base.blocking>} runs in the server's thread pool.
+  - A L{RemoteError} becomes the error reply as it is. Any other exception is logged with its traceback and
+    becomes C{INTERNAL_ERROR} without it.
 """
 
 from __future__ import annotations

@@ -2,18 +2,16 @@
 
 What is judged here, in this order:
 
-server
-    length, header, descriptors, keepalive, open streams, program and version, type, status, procedure,
-    authentication. Only a call is ever answered with an error; framing errors only close.
+  - Server: length, header, descriptors, keepalive, open streams, program and version, type, status,
+    procedure, authentication. Only a call is ever answered with an error; framing errors only close.
 
     A call, and a packet that an open stream takes, holds one of the client's C{limit} slots until the shell
     releases it: when the reply was handed to the kernel, when the packet was consumed. While all are held
     nothing more is judged, and the shell stops reading. Nothing else holds a slot: what is answered or
     dropped here, events and data of the server's own never count (C: C{tracked} of C{virNetMessage}).
 
-client
-    length, header, descriptors, keepalive, then by type: a reply completes its call, an event is handed on, a
-    stream packet goes to its stream or is dropped, anything else ends the connection.
+  - Client: length, header, descriptors, keepalive, then by type: a reply completes its call, an event is
+    handed on, a stream packet goes to its stream or is dropped, anything else ends the connection.
 
 The shell decodes payloads, runs things and writes; it calls C{receive} with every chunk it reads, and
 C{resume} after it released slots.

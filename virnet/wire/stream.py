@@ -3,15 +3,13 @@
 A stream belongs to the call that opened it: its packets repeat program, version, procedure and serial.
 Data, an empty packet and a hole have status CONTINUE; OK finishes or confirms; ERROR aborts or fails.
 
-server
-    An empty packet from the client means nothing. Finish and abort both want a confirmation: finish when
-    everything before it was taken, abort at once. A hole where none was agreed on ends the connection. A
+  - Server: An empty packet from the client means nothing. Finish and abort both want a confirmation: finish
+    when everything before it was taken, abort at once. A hole where none was agreed on ends the connection. A
     packet for a stream that is not open is dropped without an answer, whatever it is.
 
-client
-    An empty packet is the end of the data; the stream stays open until it is finished or aborted. An ERROR is
-    the last word of the server: it also is the answer to a finish or an abort that crosses it, and later data
-    is dropped. An OK that nobody waits for, or an unknown status, ends the connection.
+  - Client: An empty packet is the end of the data; the stream stays open until it is finished or aborted. An
+    ERROR is the last word of the server: it also is the answer to a finish or an abort that crosses it, and
+    later data is dropped. An OK that nobody waits for, or an unknown status, ends the connection.
 """
 
 from __future__ import annotations
