@@ -446,6 +446,8 @@ class ServerClient(RPCProtocol):
     def close(self) -> None:
         """Close now; what was written before is still delivered."""
         self.stopReading()
+        # A sender waits for its producer; ours only holds back reading, and that is over.
+        self.sender.unregisterProducer()
         self.sender.loseConnection()
 
     def onDisconnect(self, call: Callable[[], object]) -> None:
