@@ -258,7 +258,7 @@ class WhatAJobDoes(_Case):
 
         client, pool = Client(), self.pool(1, 1)
         known = weakref.ref(client)
-        pool.run(LOW, lambda client=client: None)  # type: ignore[misc]
+        pool.run(LOW, lambda client=client: None)
         del client
         # When this one has ended its worker has let go of the one before.
         self.clock.takeUntil(pool.run(LOW, lambda: None))
@@ -335,7 +335,7 @@ class Blocking(Echo):
         self.waiting: list[Deferred[None]] = []
 
     def _block(self) -> None:
-        assert self.client.peer == "peer"
+        assert self.client.peer == "client"
         job = Job(self.result)
         self.begun.put(job)
         job()

@@ -1,14 +1,15 @@
-"""The threads in which blocking methods run.
+"""
+The threads in which blocking methods run.
 
-- Jobs start in the order in which they came. A normal worker takes the oldest job, a priority worker the
-  oldest of high priority and nothing else.
-- C{minWorkers} normal workers and all priority workers are started at once. A job starts another normal one
-  when those that are idle do not outnumber the jobs that wait, up to C{maxWorkers}. None ends before the pool
-  does, unless the numbers are lowered.
-- What a job raises is its own result; its worker goes on. What it refers to is let go with it.
-- Results come back in the reactor's thread.
-- A pool that was not started runs jobs in the caller's thread: a server in memory has no threads.
-- Stopping lets running jobs end. Those that wait are dropped: the clients they would answer are gone.
+  - Jobs start in the order in which they came. A normal worker takes the oldest job, a priority worker the
+    oldest of high priority and nothing else.
+  - C{minWorkers} normal workers and all priority workers are started at once. A job starts another normal one
+    when those that are idle do not outnumber the jobs that wait, up to C{maxWorkers}. None ends before the
+    pool does, unless the numbers are lowered.
+  - What a job raises is its own result; its worker goes on. What it refers to is let go with it.
+  - Results come back in the reactor's thread.
+  - A pool that was not started runs jobs in the caller's thread: a server in memory has no threads.
+  - Stopping lets running jobs end. Those that wait are dropped: the clients they would answer are gone.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ class WorkerPool:
     ) -> None:
         """Change the numbers of workers; C{None} leaves one as it is.
 
-        More workers are started at once. Those that are too many end when their job has.
+        What jobs are waiting for is started at once. Workers that are too many end when their job has.
 
         @raise ValueError: the numbers make no sense; then nothing changes.
         """
@@ -163,7 +164,8 @@ class WorkerPool:
                 raise ValueError("minWorkers cannot be larger than maxWorkers")
             self._minWorkers, self._normal.most, self._priority.most = least, most, prio
             if self._running:
-                self._grow(self._normal, least)
+                needed = self._normal.count - self._normal.free + len(self._low) + len(self._high)
+                self._grow(self._normal, max(least, min(most, needed)))
                 self._grow(self._priority, prio)
                 self._normal.wake.notify_all()
                 self._priority.wake.notify_all()
