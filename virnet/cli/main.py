@@ -20,6 +20,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.python.failure import Failure
 
 from virnet.cli import commands
 from virnet.cli.arguments import UsageError, defaultURI, parseArguments
@@ -148,12 +149,17 @@ def _runReactor(task: Task, output: Output, debug: bool) -> int:
             ended.append(status)
             reactor.stop()
 
+    def failed(failure: Failure) -> None:
+        # Being told to end closes the connection, which is no error then.
+        if not ended and failure.value is not None:
+            end(statusOf(failure.value, output, debug))
+
     def start() -> None:
         # After the reactor's own, which would let the process die of the signal.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _: reactor.callFromThread(end, SIGNALLED + number))
         running: Deferred[None] = Deferred.fromCoroutine(task(reactor))  # type: ignore[arg-type]
-        running.addCallbacks(lambda _: end(DONE), lambda failure: end(statusOf(failure.value, output, debug)))
+        running.addCallbacks(lambda _: end(DONE), failed)
 
     reactor.callWhenRunning(start)
     reactor.run()
