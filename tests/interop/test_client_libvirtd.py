@@ -30,6 +30,7 @@ from virnet.programs.constants import (
     NetworkEventID,
     NetworkEventLifecycleType,
 )
+from virnet.programs.typedparams import TypedParams
 from virnet.programs.values import Domain
 
 SECONDS = 60
@@ -157,7 +158,7 @@ class _Conversations(_Case):
     async def test_R018_what_this_libvirtd_is_too_old_for_is_not_supported(self) -> None:
         remote = (await self.opened()).remote
         domain = await remote.domainLookupByName("test")
-        error = await self.refused(lambda: remote.domainSetThrottleGroup(domain, "group", {}, 0))
+        error = await self.refused(lambda: remote.domainSetThrottleGroup(domain, "group", TypedParams(), 0))
         self.assertIs(error.code, ErrorNumber.NO_SUPPORT)
         self.assertIn("unknown procedure", error.message)
 

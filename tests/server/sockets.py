@@ -87,7 +87,8 @@ class SocketTestCase(TestCase):
         """Connect one more raw client."""
         peer = Peer()
         self.peers.append(peer)
-        return connectProtocol(UNIXClientEndpoint(reactor, self.path), peer)
+        connected: Deferred[Peer] = connectProtocol(UNIXClientEndpoint(reactor, self.path), peer)
+        return connected
 
     def disconnect(self) -> None:
         """End what the test left connected."""

@@ -132,7 +132,7 @@ class InOrder(SocketTestCase):
         peer.transport.write(b"".join(callNamed(ECHO, "echo", serial, "x" * 5000) for serial in range(calls)))
         waiting = peer.messages(calls)
         # The server has stopped reading by itself: what it holds for this client is bounded.
-        reactor.callLater(0.1, peer.transport.resumeProducing)  # type: ignore[attr-defined]
+        reactor.callLater(0.1, peer.transport.resumeProducing)
         replies = yield waiting
         self.assertEqual([each.serial for each in replies], list(range(calls)))
 
