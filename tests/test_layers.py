@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
+
+import virnet.client
 
 PACKAGE = Path(__file__).resolve().parent.parent / "virnet"
 
@@ -156,6 +160,20 @@ class LayersTests(SynchronousTestCase):
     def test_modules_say_their_rules_and_stay_short(self) -> None:
         found = [wrong for path, source in modules() for wrong in wrongShape(path, source)]
         self.assertEqual([], found, "\n" + "\n".join(found))
+
+    def test_the_protocol_is_there_without_twisted(self) -> None:
+        """
+        Importing C{virnet.wire} imports C{virnet} too, which must not bring the client along.
+        """
+        loads = "import sys, virnet.xdr, virnet.idl, virnet.wire.connection; print(*sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", loads], cwd=PACKAGE.parent, capture_output=True, check=True
+        )
+        self.assertEqual(set(), {"twisted", "zope"} & set(done.stdout.decode().split()))
+
+    def test_connect_is_at_the_top(self) -> None:
+        self.assertIs(virnet.client.connect, virnet.connect)
+        self.assertRaises(AttributeError, getattr, virnet, "disconnect")
 
     def test_the_table_has_no_cycle(self) -> None:
         """

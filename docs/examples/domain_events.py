@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from virnet.client import connect
+import virnet
 from virnet.programs.constants import DomainEventID, DomainEventType
 from virnet.programs.values import Domain
 
@@ -20,7 +20,7 @@ def happened(domain: Domain, event: int, detail: int) -> None:
 
 
 async def main(reactor: Any, uri: str, name: str) -> None:
-    async with await connect(reactor, uri) as host:
+    async with await virnet.connect(reactor, uri) as host:
         subscription = await host.domainEvents.subscribe(DomainEventID.LIFECYCLE, happened)
         domain = await host.remote.domainLookupByName(name)
         await host.remote.domainSuspend(domain)

@@ -10,14 +10,14 @@ from typing import Any
 from twisted.internet.defer import Deferred, TimeoutError, gatherResults
 from twisted.internet.task import react
 
-from virnet.client import connect
+import virnet
 from virnet.errors import VirnetError
 from virnet.programs.constants import DomainState
 
 
 async def domains(reactor: Any, uri: str) -> list[str]:
     """A line for each domain of a host."""
-    async with await connect(reactor, uri, readonly=True) as host:
+    async with await virnet.connect(reactor, uri, readonly=True) as host:
         found, _ = await host.remote.connectListAllDomains(1, 0)
         states = await gatherResults([host.remote.domainGetState(domain, 0) for domain in found])
         return [
