@@ -157,14 +157,18 @@ class ServerSession(_Session):
         self,
         *programs: ServerProgram,
         server: NetServer | None = None,
+        auth: bool = False,
         window: int = WINDOW,
         readSize: int = WINDOW,
     ) -> None:
-        """@param server: an existing server, to connect one more client to."""
+        """@param server: an existing server, to connect one more client to.
+        @param auth: connect to a service that wants authentication.
+        """
         super().__init__()
         self.server = server if server is not None else NetServer(Clock(), programs)
         self.clock = self.server.reactor
-        self.client: ServerClient = ServerClientFactory(self.server).buildProtocol(MemoryAddress("peer"))
+        factory = ServerClientFactory(self.server, auth=auth)
+        self.client: ServerClient = factory.buildProtocol(MemoryAddress("peer"))
         self.transport, _ = joined(self.clock, self.peer, self.client, window=window, readSize=readSize)
 
 
@@ -174,7 +178,7 @@ class ClientSession(_Session):
     def __init__(self, *, readSize: int = WINDOW) -> None:
         super().__init__()
         self.clock = Clock()
-        self.client: NetClient = NetClientFactory().buildProtocol(MemoryAddress("peer"))
+        self.client: NetClient = NetClientFactory(self.clock).buildProtocol(MemoryAddress("peer"))
         _, self.transport = joined(self.clock, self.client, self.peer, readSize=readSize)
 
     def reply(self, call: Message, payload: bytes = b"", status: int = OK, **changes: int) -> list[Message]:
