@@ -83,7 +83,9 @@ class NotUnderstood(OptionsCase):
         self.check("option --listen requires argument", "--listen")
 
     def test_a_number_that_is_none(self) -> None:
-        self.check("Parameter type enforcement failed: 'x' is not a number of 0 or more", "--min-workers", "x")
+        self.check(
+            "Parameter type enforcement failed: 'x' is not a number of 0 or more", "--min-workers", "x"
+        )
 
     def test_no_workers(self) -> None:
         self.check("--max-workers takes 1 or more", "--min-workers", "0", "--max-workers", "0")

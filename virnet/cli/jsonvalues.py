@@ -61,7 +61,7 @@ _UNREAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def toJSON(node: Node, value: Any) -> Any:
-    """Convert a value of a type to what L{json.dumps} takes."""
+    """Convert a value of a type to what C{json.dumps} takes."""
     match resolve(node):
         case Bool():
             return bool(value)
@@ -99,7 +99,7 @@ def toJSON(node: Node, value: Any) -> Any:
 
 
 def fromJSON(node: Node, data: Any, path: str = "") -> Any:
-    """Convert what L{json.loads} gave to a value of a type.
+    """Convert what C{json.loads} gave to a value of a type.
 
     @param path: where C{data} is, for errors.
     @raise XDRError: it is of another shape than the type.

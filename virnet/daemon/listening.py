@@ -1,7 +1,7 @@
 """
 Where the daemon listens: endpoint strings, the rules for UNIX sockets, and how a client gets there.
 
-  - An endpoint is any that Twisted has (L{twisted.internet.endpoints.serverFromString}), ours included.
+  - An endpoint is any that Twisted has (C{twisted.internet.endpoints.serverFromString}), ours included.
     C{unix:} differs in two things: the mode is 0600 unless it says C{mode=}, and a lock file is made only
     with C{lockfile=1}.
   - A socket file that a dead server left is replaced. One that is alive, or anything else in its place, is

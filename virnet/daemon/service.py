@@ -31,8 +31,8 @@ UMASK = 0o077
 class CannotStart(SystemExit, Exception):
     """Ends the process with a line on standard error.
 
-    C{twistd} expects an L{Exception} here: it removes its pid file and tells the process that daemonized it.
-    The interpreter takes a L{SystemExit} without a traceback. It would print the text to C{sys.stderr}, but
+    C{twistd} expects an C{Exception} here: it removes its pid file and tells the process that daemonized it.
+    The interpreter takes a C{SystemExit} without a traceback. It would print the text to C{sys.stderr}, but
     by now that is Twisted's log; so the text is printed here and the interpreter gets the status alone.
     """
 
