@@ -473,9 +473,15 @@ class Processors(DomainTestCase):
             )
 
     def test_bits_of_a_map(self) -> None:
-        self.assertEqual(cpuMap([0, 1, 8, 15], 2), b"\x03\x81")
-        self.assertEqual(cpuMap([3, 99], 1), b"\x08")
-        self.assertEqual(cpuMap([1], 0), b"")
+        self.assertEqual(cpuMap(0x8103, 2), b"\x03\x81")
+        self.assertEqual(cpuMap(1 << 3 | 1 << 99, 1), b"\x08")
+        self.assertEqual(cpuMap(1, 0), b"")
+
+    def test_as_many_as_the_protocol_takes(self) -> None:
+        web = self.connection.domainCreateXML(xml().replace(">4<", ">4294967295<"), 0)
+        infos, maps = self.connection.domainGetVcpus(web, 16384, 512)
+        self.assertEqual((len(infos), len(maps)), (16384, 8388608))
+        self.assertEqual(maps[:3] + maps[-512:-509], b"\xff\xff\0" * 2)
 
 
 class Statistics(DomainTestCase):

@@ -53,7 +53,7 @@ def requireTool(testcase: SynchronousTestCase | TestCase, *names: str) -> None:
     for name in names:
         if shutil.which(name) is None:
             reason = f"{name} is not installed"
-            if os.environ.get("CI", "").lower() in ("true", "1"):
+            if os.environ.get("CI"):
                 raise testcase.failureException(f"{reason}, and in CI nothing may be missing")
             raise SkipTest(reason)
 

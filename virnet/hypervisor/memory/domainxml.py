@@ -35,8 +35,8 @@ from virnet.hypervisor.memory.xmlvalues import (
     RandomBytes,
     choice,
     cpuSet,
-    cpusOf,
     decimal,
+    formatCPUs,
     formatUUID,
     memorySize,
     parseUUID,
@@ -77,7 +77,7 @@ class DomainDefinition:
     @ivar currentMemory: what it has, in KiB.
     @ivar maxVcpus: the most vCPUs it can have.
     @ivar vcpus: how many of them are online.
-    @ivar pinned: vCPU -> the host CPUs it is bound to, where it is.
+    @ivar pinned: vCPU -> the host CPUs it is bound to, a bit each, where it is.
     @ivar root: everything else.
     """
 
@@ -88,7 +88,7 @@ class DomainDefinition:
     currentMemory: int
     maxVcpus: int
     vcpus: int
-    pinned: dict[int, list[int]]
+    pinned: dict[int, int]
     root: Element
 
     @property
@@ -97,10 +97,10 @@ class DomainDefinition:
         return find(self.root, "devices")
 
     @property
-    def cpus(self) -> list[int] | None:
-        """The host CPUs that vCPUs may use unless they are bound; C{None} for all of them."""
+    def cpus(self) -> int | None:
+        """The host CPUs, a bit each, that vCPUs may use unless they are bound; C{None} for all of them."""
         text = find(self.root, "vcpu").get("cpuset")
-        return cpusOf(text) if text else None
+        return cpuSet(text) if text else None
 
     def action(self, tag: str) -> str:
         """What to do on C{on_poweroff}, C{on_reboot}, C{on_crash}."""
@@ -299,7 +299,7 @@ def _vcpus(root: Element) -> tuple[int, int]:
         raise unsupported("maximum vCPU count must not be less than current vCPU count")
     vcpu.set("placement", choice(vcpu, "placement", ("static", "auto"), "static"))
     if (cpus := vcpu.get("cpuset")) is not None:
-        vcpu.set("cpuset", cpuSet(cpus))
+        vcpu.set("cpuset", formatCPUs(cpuSet(cpus)))
     elif vcpu.get("placement") == "auto" and root.find("numatune") is None:
         child(child(root, "numatune"), "memory", mode="strict", placement="auto")
     orderAttributes(vcpu, ("placement", "cpuset", "current"))
@@ -313,7 +313,7 @@ def _completeTuning(root: Element) -> None:
             limit.set("unit", "KiB")
     for pin in root.findall("cputune/*"):
         if (cpus := pin.get("cpuset")) is not None:
-            pin.set("cpuset", cpuSet(cpus))
+            pin.set("cpuset", formatCPUs(cpuSet(cpus)))
     for memory in root.findall("numatune/memory"):
         memory.attrib.setdefault("mode", "strict")
         orderAttributes(memory, ("mode", "nodeset", "placement"))
@@ -329,12 +329,12 @@ def _completeTuning(root: Element) -> None:
             root.remove(seclabel)
 
 
-def _pins(root: Element) -> dict[int, list[int]]:
+def _pins(root: Element) -> dict[int, int]:
     pins = {}
     for pin in root.findall("cputune/vcpupin"):
         vcpu = decimal(pin.get("vcpu"), COUNT_MAX)
         if vcpu is not None and pin.get("cpuset"):
-            pins[vcpu] = cpusOf(pin.attrib["cpuset"])
+            pins[vcpu] = cpuSet(pin.attrib["cpuset"])
     return pins
 
 

@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
@@ -193,12 +193,12 @@ class Tuning:
         definition = domain.definition
         # As the time used the test driver shows a tenth of the time of day, in microseconds.
         used = int(self._state.clock() * 1e6) // 10
-        infos, maps = [], b""
-        for vcpu in range(min(maxinfo, definition.vcpus)):
-            cpus = _affinity(definition, vcpu)
-            infos.append(VcpuInfo(vcpu, VcpuState.RUNNING, used, cpus[-1] if cpus else -1))
-            maps += cpuMap(cpus, maplen)
-        return DomainGetVcpusRet(infos, maps.ljust(maxinfo * maplen, b"\0"))
+        infos, maps = [], []
+        for vcpu, cpus in _affinities(definition, min(maxinfo, definition.vcpus)):
+            # The last of them; -1 if there is none.
+            infos.append(VcpuInfo(vcpu, VcpuState.RUNNING, used, cpus.bit_length() - 1))
+            maps.append(cpuMap(cpus, maplen))
+        return DomainGetVcpusRet(infos, b"".join(maps).ljust(maxinfo * maplen, b"\0"))
 
     def domainGetVcpuPinInfo(
         self, dom: Domain, ncpumaps: int, maplen: int, flags: int
@@ -210,7 +210,7 @@ class Tuning:
         checkThere(function, "cpumaps", maplen)
         definition = definitionOf(self._find(dom), flags)
         count = min(ncpumaps, definition.vcpus)
-        maps = b"".join(cpuMap(_affinity(definition, vcpu), maplen) for vcpu in range(count))
+        maps = b"".join(cpuMap(cpus, maplen) for _, cpus in _affinities(definition, count))
         return DomainGetVcpuPinInfoRet(maps.ljust(ncpumaps * maplen, b"\0"), count)
 
     def _checkMaps(self, parameter: str, count: int, maplen: int) -> None:
@@ -285,19 +285,18 @@ def _limit(definition: DomainDefinition | None, name: str) -> int:
     return int(text) if text else _UNLIMITED
 
 
-def _affinity(definition: DomainDefinition, vcpu: int) -> list[int]:
-    """The host CPUs that a vCPU may use."""
-    cpus = definition.pinned.get(vcpu, definition.cpus)
-    return list(range(CPUS)) if cpus is None else cpus
+def _affinities(definition: DomainDefinition, count: int) -> Iterator[tuple[int, int]]:
+    """The first vCPUs, each with the host CPUs it may use."""
+    cpus = definition.cpus
+    others = (1 << CPUS) - 1 if cpus is None else cpus
+    for vcpu in range(count):
+        yield vcpu, definition.pinned.get(vcpu, others)
 
 
-def cpuMap(cpus: Iterable[int], length: int) -> bytes:
+def cpuMap(cpus: int, length: int) -> bytes:
     """Write CPUs as a map of bits, the first CPU in the lowest bit of the first byte (C: C{VIR_USE_CPU}).
 
+    @param cpus: the bit of each CPU.
     @param length: bytes of the map; CPUs beyond are left out.
     """
-    bits = bytearray(length)
-    for cpu in cpus:
-        if cpu < length * 8:
-            bits[cpu // 8] |= 1 << cpu % 8
-    return bytes(bits)
+    return (cpus & ((1 << length * 8) - 1)).to_bytes(length, "little")
