@@ -1,8 +1,22 @@
 """Serve programs: L{NetServer} holds services that listen, programs that are served and clients."""
 
 from virnet.server.client import IServerClient, ServerClient
+from virnet.server.files import FileSink, FileSource
 from virnet.server.program import ServerProgram
 from virnet.server.server import NetServer
 from virnet.server.service import ServerService
+from virnet.server.stream import IStreamEnd, ProtocolEnd, ServerStream, StreamEnd
 
-__all__ = ["IServerClient", "NetServer", "ServerClient", "ServerProgram", "ServerService"]
+__all__ = [
+    "FileSink",
+    "FileSource",
+    "IServerClient",
+    "IStreamEnd",
+    "NetServer",
+    "ProtocolEnd",
+    "ServerClient",
+    "ServerProgram",
+    "ServerService",
+    "ServerStream",
+    "StreamEnd",
+]
