@@ -71,8 +71,8 @@ XML_DEPTH_MAX = 256
 """Levels of elements in one XML document: what libxml2, and so libvirt, takes."""
 
 XML_ELEMENTS_MAX = 32768
-"""Elements of one XML document: far beyond any real one (a device has about ten), far below what keeps a server
-from its other clients for long."""
+"""Elements of one XML document: far beyond any real one (a device has about ten), far below what keeps a
+server from its other clients for long."""
 
 SEND_BUFFER = 65536
 """Bytes that may wait for a socket before producers are paused; Twisted's own figure."""
