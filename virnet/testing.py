@@ -280,6 +280,6 @@ def connectedPair(
     server = served if isinstance(served, NetServer) else NetServer(Clock(), served)
     clock: Clock = server.reactor
     serverClient = ServerClientFactory(server, readonly).buildProtocol(MemoryAddress("client"))
-    client = NetClientFactory().buildProtocol(MemoryAddress("server"))
+    client = NetClientFactory(clock).buildProtocol(MemoryAddress("server"))
     joined(clock, client, serverClient, window=window, readSize=readSize)
     return ConnectedPair(client, serverClient, server, clock)

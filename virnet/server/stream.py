@@ -224,7 +224,11 @@ class ServerStream:
 
     def _failWith(self, error: RemoteError, tracked: bool) -> None:
         self._lose(error)
-        self._sendLast(ERROR, encodeError(error), tracked)
+        try:
+            payload = encodeError(error)
+        except XDRError:
+            payload = encodeError(streamError("Unable to encode message payload"))
+        self._sendLast(ERROR, payload, tracked)
 
     def _asError(self, error: BaseException | None, doing: str) -> RemoteError:
         if isinstance(error, RemoteError):
