@@ -83,8 +83,6 @@ class FileReader:
         except OSError:
             # EAGAIN: not in the cache. Anything else is for the ordinary read to find out.
             return None
-        if not done:
-            return None
         os.lseek(self._fd, self._position + done, os.SEEK_SET)
         self._count(done)
         return bytes(buffer if done == size else memoryview(buffer)[:done])
@@ -186,7 +184,8 @@ class FileWriter:
         start = 0
         while start < len(views):
             done = os.writev(self._fd, views[start : start + _IOV_MAX])
-            self._hole = False
+            if done:
+                self._hole = False
             while start < len(views) and done >= len(views[start]):
                 done -= len(views[start])
                 start += 1
