@@ -2,7 +2,7 @@
 
 Rules:
 
-  - A document has at most L{XML_MAX} bytes, L{XML_DEPTH_MAX} levels and L{XML_ELEMENTS_MAX} elements; each is
+  - A document has at most C{XML_MAX} bytes, L{XML_DEPTH_MAX} levels and L{XML_ELEMENTS_MAX} elements; each is
     judged before anything is built from what lies beyond.
   - A document type declaration is refused, so there are no entities beyond XML's own five, and nothing
     outside the document is ever read.
