@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import Interface
 
 from tests.echo import ECHO, Echo
-from tests.peers import CONTINUE, MESSAGE, OK, STREAM, ServerSession, callNamed, message, served
+from tests.peers import (
+    CALL,
+    CONTINUE,
+    ERROR,
+    MESSAGE,
+    OK,
+    REPLY,
+    STREAM,
+    Message,
+    ServerSession,
+    callNamed,
+    message,
+    served,
+)
+from tests.streaming import CONSOLE, NUMBER, PROGRAM, UPLOAD, Provider, RecordingEnd, packet, streamingProgram
+from virnet.programs.base import Procedure, Program
 from virnet.server import NetServer
+from virnet.server.stream import ProtocolEnd
+from virnet.xdr import String
 
 
 class Slow(Echo):
@@ -151,3 +171,185 @@ class NotReading(_Case):
         self.assertTrue(held < 1_000_000, held)
         self.session.transport.resumeProducing()
         self.assertEqual(len(self.session.flush()), 20_000)
+
+
+PING = message(0x6B656570, 1, 1, MESSAGE, 0, OK)
+PONG = (0x6B656570, 2, MESSAGE, 0, OK)
+
+
+def kinds(messages: list[Message]) -> list[tuple[int, int, int, int, int]]:
+    """Which messages these are."""
+    return [(each.program, each.procedure, each.type, each.serial, each.status) for each in messages]
+
+
+class Streaming(SynchronousTestCase):
+    """A client with streams."""
+
+    def setUp(self) -> None:
+        self.ends: list[RecordingEnd] = []
+        self.makeEnd: Callable[[], Any] = RecordingEnd
+        self.session = ServerSession(streamingProgram(Provider(self.make)))
+        self.send = self.session.send
+
+    def make(self) -> Any:
+        """The provider's ends."""
+        self.ends.append(self.makeEnd())
+        return self.ends[-1]
+
+    def upload(self, serial: int) -> list[Message]:
+        """Open a stream."""
+        return self.send(callNamed(PROGRAM, "upload", serial, 0))
+
+    def echo(self, serial: int) -> list[Message]:
+        """Make an ordinary call."""
+        return self.send(callNamed(PROGRAM, "echo", serial, ""))
+
+    def assertUsable(self) -> None:
+        """No slot is held, and a call is answered."""
+        self.assertEqual(self.session.client.inProgress, 0)
+        self.assertEqual(kinds(self.echo(99)), [(NUMBER, 10, REPLY, 99, OK)])
+
+
+class EachIsHandledOnce(Streaming):
+    """Where libvirt has a list of filters, keepalive, open streams and calls are judged in this order here."""
+
+    def test_R040_who_takes_a_message_is_the_only_one(self) -> None:
+        self.upload(1)
+        answers = self.send(
+            PING,
+            packet(UPLOAD, 1, CONTINUE, b"data"),
+            callNamed(PROGRAM, "echo", 2, ""),
+            PING,
+            packet(UPLOAD, 1, OK),
+        )
+        self.assertEqual(
+            kinds(answers), [PONG, (NUMBER, 10, REPLY, 2, OK), PONG, (NUMBER, UPLOAD, STREAM, 1, OK)]
+        )
+        self.assertEqual((self.ends[0].got, self.ends[0].finished), ([b"data"], True))
+        self.assertUsable()
+
+    def test_R040_a_packet_is_no_call_and_a_call_no_packet_whatever_they_share(self) -> None:
+        self.upload(7)
+        answers = self.send(
+            packet(UPLOAD, 7, CONTINUE, b"packet"),
+            # The same program, procedure and serial: but the serial is taken, as long as the stream is open.
+            callNamed(PROGRAM, "upload", 7, 0),
+            callNamed(PROGRAM, "echo", 7, ""),
+            packet(UPLOAD, 7, CONTINUE, b"packet"),
+        )
+        self.assertEqual(kinds(answers), [(NUMBER, UPLOAD, REPLY, 7, ERROR), (NUMBER, 10, REPLY, 7, OK)])
+        self.assertEqual(self.ends[0].got, [b"packet"] * 2)
+        self.assertEqual(answers[0].error[2], "a stream with serial 7 is open already")
+        self.assertUsable()
+
+    def test_R040_what_only_looks_like_keepalive_is_judged_as_what_it_is(self) -> None:
+        for type, answer in ((CALL, [(0x6B656570, 1, REPLY, 3, ERROR)]), (STREAM, []), (REPLY, [])):
+            self.assertEqual(kinds(self.send(message(0x6B656570, 1, 1, type, 3, OK))), answer)
+        self.assertUsable()
+
+    def test_R039_when_one_stream_of_several_ends_everything_else_goes_on(self) -> None:
+        for serial in range(1, 5):
+            self.upload(serial)
+        for gone in (2, 4, 1):
+            self.send(packet(UPLOAD, gone, OK))
+            self.send(*(packet(UPLOAD, serial, CONTINUE, b"x") for serial in range(1, 5)))
+            self.assertEqual(kinds(self.send(PING)), [PONG])
+            self.assertEqual(kinds(self.echo(9)), [(NUMBER, 10, REPLY, 9, OK)])
+        self.assertEqual([len(each.got) for each in self.ends], [2, 0, 3, 1])
+        self.assertUsable()
+
+
+class ResultsNobodyCanUse(Streaming):
+    """A call is answered, and its slot given back, also when its result makes no sense or comes too late."""
+
+    def test_an_end_whose_client_has_left_is_told(self) -> None:
+        waiting: Deferred[Any] = Deferred()
+        session = ServerSession(served(PROGRAM, _Returning(waiting)))
+        session.send(callNamed(PROGRAM, "upload", 1, 0))
+        session.lose()
+        end = RecordingEnd()
+        waiting.callback(end)
+        self.assertEqual((end.opened, end.losses), (False, 1))
+
+    def test_an_end_for_a_serial_that_is_taken_is_told(self) -> None:
+        self.upload(1)
+        self.upload(1)
+        self.assertEqual([each.losses for each in self.ends], [0, 1])
+        self.session.lose()
+        self.assertEqual([each.losses for each in self.ends], [1, 1])
+
+    def test_an_end_that_fails_even_then_hurts_nobody(self) -> None:
+        class Failing(RecordingEnd):
+            def streamLost(self, reason: Exception) -> None:
+                raise KeyError("lost")
+
+        self.upload(1)
+        self.makeEnd = Failing
+        self.upload(1)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.assertUsable()
+
+    def test_a_result_that_is_no_pair_where_one_is_due(self) -> None:
+        program = _withScreenshot()
+        for wrong in (None, 5, "abc", ("image/png",)):
+            for result in (wrong, succeed(wrong)):
+                session = ServerSession(served(program, _Shooting(result)))
+                (reply,) = session.send(callNamed(program, "shoot", 1))
+                self.assertEqual(reply.error[:3], (39, 7, "Unable to encode message payload"))
+                self.assertEqual(session.client.inProgress, 0)
+
+    def test_what_only_a_thread_or_a_callback_can_raise_is_answered_too(self) -> None:
+        waiting: Deferred[Any] = Deferred()
+        session = ServerSession(served(PROGRAM, _Returning(waiting)))
+        session.send(callNamed(PROGRAM, "echo", 1, ""))
+        waiting.errback(GeneratorExit())
+        (reply,) = session.flush()
+        self.assertEqual((reply.serial, reply.status, session.client.inProgress), (1, ERROR, 0))
+        self.assertEqual(len(self.flushLoggedErrors(GeneratorExit)), 1)
+
+
+class Abandoned(Streaming):
+    """Streams that end while their end has not taken everything."""
+
+    def test_a_protocol_that_was_paused_when_its_stream_was_aborted(self) -> None:
+        class Pausing(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                assert self.transport is not None
+                self.transport.pauseProducing()  # type: ignore[attr-defined]
+
+        self.makeEnd = lambda: ProtocolEnd(Pausing())
+        for serial in range(20):
+            self.send(callNamed(PROGRAM, "console", serial))
+            self.send(*[packet(CONSOLE, serial, CONTINUE, b"x")] * 3, packet(CONSOLE, serial, ERROR))
+        self.assertUsable()
+
+
+class _Returning:
+    """Answers everything with one result."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+    def upload(self, flags: int) -> Any:
+        return self.result
+
+    def echo(self, text: str) -> Any:
+        return self.result
+
+
+class _IShooting(Interface):
+    def shoot() -> Any:
+        """Has a result and a stream."""
+
+
+def _withScreenshot() -> Program[_IShooting, Any]:
+    procedure = Procedure(1, "shoot", (), String(100), stream="read")
+    return Program(0x2ECA0004, 1, _IShooting, procedures=[procedure], name="SHOOTING")
+
+
+class _Shooting:
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+    def shoot(self) -> Any:
+        return self.result

@@ -419,7 +419,11 @@ class ProtocolEnd(StreamEnd):
         return None
 
     def streamLost(self, reason: Exception) -> None:
-        self._protocol.connectionLost(Failure(reason))
+        # What the protocol did not take any more must not hold the client back for ever.
+        self.disconnecting = True
+        self.resumeProducing()
+        if hasattr(self, "stream"):
+            self._protocol.connectionLost(Failure(reason))
 
     # What the protocol gets as its transport.
 
