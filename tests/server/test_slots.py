@@ -211,7 +211,7 @@ class Streaming(SynchronousTestCase):
 
 
 class EachIsHandledOnce(Streaming):
-    """Where libvirt has a list of filters, keepalive, open streams and calls are judged in this order here."""
+    """Where libvirt has a list of filters, keepalive, streams and calls are judged in a fixed order."""
 
     def test_R040_who_takes_a_message_is_the_only_one(self) -> None:
         self.upload(1)
