@@ -33,8 +33,8 @@ def parseArguments(argv: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=7, help="rounds a case (default 7)")
-    parser.add_argument("--seconds", type=float, default=0.3, help="seconds a measurement (default 0.3)")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds a case (default 15)")
+    parser.add_argument("--seconds", type=float, default=0.1, help="seconds a measurement (default 0.1)")
     parser.add_argument(
         "--quick", action="store_true", help="one round of 10 ms: whether it runs, not how fast"
     )

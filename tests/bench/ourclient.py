@@ -7,8 +7,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import virnet
 from tests.bench.reactorworker import Calls, run
-from virnet.client import connect as openURI
 from virnet.programs import REMOTE
 
 
@@ -16,7 +16,7 @@ async def connect(reactor: Any, uri: str) -> Calls:
     """
     The calls of L{tests.bench.rawclient.CALLS} as a user of virnet makes them.
     """
-    remote = (await openURI(reactor, uri)).program(REMOTE)
+    remote = (await virnet.connect(reactor, uri)).program(REMOTE)
     return {
         "connectGetLibVersion": remote.connectGetLibVersion,
         "connectGetHostname": remote.connectGetHostname,

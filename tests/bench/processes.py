@@ -20,10 +20,8 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 
 STOP_SECONDS = 2.0
 
-LIBVIRTD_SETTINGS = """\
-# Five by default: with that, depth 32 would measure how long requests wait unread.
-max_client_requests = 64
-"""
+REQUESTS = 64
+"""C{max_client_requests} of both servers: with the usual five, depth 32 would measure how long requests wait."""
 
 
 def cpuSeconds(pid: int) -> float:
@@ -155,12 +153,12 @@ class Processes:
 
     def _makeServer(self, name: str) -> Daemon:
         if name == "virnet":
-            return VirnetDaemon()
+            return VirnetDaemon(None, "--max-client-requests", str(REQUESTS))
         if name != "libvirtd":
             return PeerDaemon(f"tests.bench.{name}peer")
         if shutil.which("libvirtd") is None:
             raise Absent("libvirtd is not installed")
-        return LibvirtDaemon(settings=LIBVIRTD_SETTINGS)
+        return LibvirtDaemon(settings=f"max_client_requests = {REQUESTS}\n")
 
     def _workerCommand(self, name: str, server: Daemon) -> list[str]:
         if name == "libvirt-python":
