@@ -17,11 +17,13 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from twisted.internet.interfaces import IProtocol
 from zope.interface import implementer
 
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
 from virnet.hypervisor.memory.checks import invalidArgument
+from virnet.hypervisor.memory.devices import Devices, EchoGuest
 from virnet.hypervisor.memory.domain import Domains
 from virnet.hypervisor.memory.interface import Interfaces
 from virnet.hypervisor.memory.network import Networks
@@ -31,8 +33,11 @@ from virnet.hypervisor.memory.state import MemoryState
 from virnet.hypervisor.memory.stats import DomainStats
 from virnet.hypervisor.memory.storage import Storage
 from virnet.hypervisor.memory.tuning import Tuning
+from virnet.hypervisor.memory.volumedata import VolumeData
+from virnet.hypervisor.memory.volumefiles import VolumeFiles
 from virnet.hypervisor.memory.xmlvalues import RandomBytes
 from virnet.hypervisor.session import IHypervisor
+from virnet.programs.values import Domain
 
 URI = "test:///default"
 
@@ -110,12 +115,17 @@ class MemoryHypervisor:
         clock: Callable[[], float] = time.time,
         randomBytes: RandomBytes = os.urandom,
         hostname: Callable[[], str] = socket.gethostname,
+        stateDirectory: str | None = None,
+        console: Callable[[Domain], IProtocol] = EchoGuest,
     ) -> None:
         """@param clock: seconds since the epoch.
         @param randomBytes: gives as many bytes as asked for; uuids and MAC addresses are made of them.
         @param hostname: the host's name.
+        @param stateDirectory: where the contents of volumes are kept; without it in a temporary directory
+            that goes with the hypervisor.
+        @param console: makes what answers on a domain's console or channel.
         """
-        self.state = state = MemoryState(clock, randomBytes, hostname)
+        self.state = state = MemoryState(clock, randomBytes, hostname, VolumeFiles(stateDirectory))
         self._families = (
             Domains(state),
             Tuning(state),
@@ -124,13 +134,15 @@ class MemoryHypervisor:
             Networks(state),
             Storage(state),
             Interfaces(state),
+            VolumeData(state),
+            Devices(state, console),
             state.events,
         )
         self._begin()
 
     def _begin(self) -> None:
         """Have what C{test:///default} has: one of each, all of them running."""
-        domains, _, _, _, networks, storage, interfaces, _ = self._families
+        domains, _, _, _, networks, storage, interfaces, *_ = self._families
         domains.domainCreate(domains.domainDefineXML(DOMAIN_XML))
         # The one difference between a domain that was started and the one libvirt starts with.
         for domain in self.state.domains:

@@ -25,6 +25,7 @@ from virnet.hypervisor.memory.interfacexml import InterfaceDefinition
 from virnet.hypervisor.memory.networkxml import NetworkDefinition
 from virnet.hypervisor.memory.snapshots import SnapshotTree
 from virnet.hypervisor.memory.storagexml import PoolDefinition, VolumeDefinition
+from virnet.hypervisor.memory.volumefiles import VolumeFiles
 from virnet.hypervisor.memory.xmlvalues import RandomBytes, formatUUID
 from virnet.programs.constants import DomainShutoffReason, DomainState
 from virnet.programs.values import Domain, HostInterface, Network, StoragePool, StorageVol
@@ -42,6 +43,7 @@ class MemoryDomain:
     @ivar following: what it will start with next, while it runs and is persistent.
     @ivar id: while it runs, else -1. A transient domain's last one stays: its final event says it.
     @ivar state: with C{reason}, why.
+    @ivar whenStopped: what is called, once, when it stops running.
     """
 
     def __init__(self, definition: DomainDefinition, persistent: bool) -> None:
@@ -54,6 +56,7 @@ class MemoryDomain:
         self.autostart = False
         self.managedSave = False
         self.snapshots = SnapshotTree()
+        self.whenStopped: list[Callable[[], object]] = []
 
     @property
     def name(self) -> str:
@@ -101,6 +104,9 @@ class MemoryDomain:
             self.definition, self.following = self.following, None
             self.id = -1
         self.setState(DomainState.SHUTOFF, reason)
+        calls, self.whenStopped = self.whenStopped, []
+        for call in calls:
+            call()
 
     def setState(self, state: DomainState, reason: int) -> None:
         """Change what it does."""
@@ -245,6 +251,7 @@ class MemoryState:
     @ivar clock: seconds since the epoch.
     @ivar randomBytes: where uuids and MAC addresses come from.
     @ivar hostname: of the host.
+    @ivar files: what is in the volumes.
     @ivar interfacesBefore: what the interfaces were when changes to them began that can be undone; C{None} if
         none did.
     """
@@ -254,10 +261,12 @@ class MemoryState:
         clock: Callable[[], float] = time.time,
         randomBytes: RandomBytes = os.urandom,
         hostname: Callable[[], str] = socket.gethostname,
+        files: VolumeFiles | None = None,
     ) -> None:
         self.clock = clock
         self.randomBytes = randomBytes
         self.hostname = hostname
+        self.files = files or VolumeFiles()
         self.events = EventHub()
         self.domains: Objects[MemoryDomain] = Objects("domain", ErrorDomain.DOMAIN)
         self.networks: Objects[MemoryNetwork] = Objects("network", ErrorDomain.NETWORK)

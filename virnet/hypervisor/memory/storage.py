@@ -52,6 +52,40 @@ def _matches(pool: MemoryPool, flags: int) -> bool:
     return True
 
 
+def poolNamed(state: MemoryState, name: str) -> MemoryPool:
+    """Find a pool.
+
+    @raise RemoteError: there is none of that name.
+    """
+    found = state.pools.byName(name)
+    if found is None:
+        raise _noPool(f"name '{name}'")
+    return found
+
+
+def activePool(state: MemoryState, name: str) -> MemoryPool:
+    """Find a pool that shows its volumes.
+
+    @raise RemoteError: there is none of that name, or it is not active.
+    """
+    pool = poolNamed(state, name)
+    if not pool.active:
+        raise invalidOperation(f"storage pool '{name}' is not active")
+    return pool
+
+
+def volumeOf(state: MemoryState, vol: StorageVol) -> tuple[MemoryPool, VolumeDefinition]:
+    """Find the volume a call is about, and its pool.
+
+    @raise RemoteError: there is none, or its pool is not active.
+    """
+    pool = activePool(state, vol.pool)
+    found = pool.volumes.get(vol.name)
+    if found is None:
+        raise _noVolume(f"name '{vol.name}'")
+    return pool, found
+
+
 @partialImplementer(IStoragePool, IStorageVol)
 class Storage:
     """Provides storage pools and volumes."""
@@ -60,10 +94,7 @@ class Storage:
         self._state = state
 
     def _named(self, name: str) -> MemoryPool:
-        found = self._state.pools.byName(name)
-        if found is None:
-            raise _noPool(f"name '{name}'")
-        return found
+        return poolNamed(self._state, name)
 
     def _withUUID(self, uuid: bytes) -> MemoryPool:
         found = self._state.pools.byUUID(uuid)
@@ -72,10 +103,7 @@ class Storage:
         return found
 
     def _active(self, name: str) -> MemoryPool:
-        pool = self._named(name)
-        if not pool.active:
-            raise invalidOperation(f"storage pool '{name}' is not active")
-        return pool
+        return activePool(self._state, name)
 
     def _inactive(self, name: str) -> MemoryPool:
         pool = self._named(name)
@@ -84,11 +112,7 @@ class Storage:
         return pool
 
     def _volume(self, vol: StorageVol) -> tuple[MemoryPool, VolumeDefinition]:
-        pool = self._active(vol.pool)
-        found = pool.volumes.get(vol.name)
-        if found is None:
-            raise _noVolume(f"name '{vol.name}'")
-        return pool, found
+        return volumeOf(self._state, vol)
 
     def _tell(self, pool: MemoryPool, event: StoragePoolEventLifecycleType) -> None:
         self._state.events.emit(
@@ -283,6 +307,7 @@ class Storage:
         checkFlags("testStorageVolDelete", flags)
         pool, volume = self._volume(vol)
         del pool.volumes[volume.name]
+        self._state.files.remove(pool.uuid, volume)
         pool.definition.allocation -= volume.allocation
 
     # Volumes: asking
