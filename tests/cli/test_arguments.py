@@ -10,8 +10,8 @@ from contextlib import redirect_stdout
 from twisted.trial.unittest import SynchronousTestCase
 
 from virnet._version import __version__
-from virnet.cli import main
 from virnet.cli.arguments import UsageError, buildParser, defaultURI, parseArguments
+from virnet.cli.run import COMMANDS
 
 EVENTS = ("lifecycle", "reboot")
 
@@ -38,7 +38,7 @@ class Options(SynchronousTestCase):
         self.assertEqual((False, False), (options.all, options.json))
 
     def test_every_command_is_there(self) -> None:
-        for name in main.COMMANDS:
+        for name in COMMANDS:
             needed = {"events": (), "define": ("-",)}.get(name)
             if needed is None:
                 needed = ("x",) if name in ("info", "start", "shutdown", "destroy", "dumpxml") else ()
@@ -135,7 +135,7 @@ class Help(SynchronousTestCase):
 
     def test_names_every_command(self) -> None:
         text = self.printed("--help")
-        for name in (*main.COMMANDS, "call"):
+        for name in (*COMMANDS, "call"):
             self.assertRegex(text, rf"\n    {name} +\w")
         self.assertIn("LIBVIRT_DEFAULT_URI", text)
 
@@ -149,7 +149,7 @@ class Help(SynchronousTestCase):
         """
         Our own texts do; argparse wraps what it makes.
         """
-        for name in ("--help", *main.COMMANDS, "call"):
+        for name in ("--help", *COMMANDS, "call"):
             text = self.printed(*([name] if name == "--help" else [name, "--help"]))
             self.assertLess(max(len(line) for line in text.splitlines()), 101, name)
 

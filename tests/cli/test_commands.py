@@ -14,8 +14,8 @@ from virnet._version import __version__
 from virnet.cli.arguments import UsageError, parseArguments
 from virnet.cli.commands import Session, dotted, readFile, stateName
 from virnet.cli.events import DETAILS, KINDS, events, inWords
-from virnet.cli.main import COMMANDS
 from virnet.cli.output import Output
+from virnet.cli.run import COMMANDS
 from virnet.client import Connection
 from virnet.errors import ConnectionLost, RemoteError, VirnetError
 from virnet.hypervisor.memory import MemoryHypervisor

@@ -73,3 +73,14 @@ class Shown(SynchronousTestCase):
 
     def test_what_is_not_is_escaped(self) -> None:
         self.assertEqual(r"a\x00b\u202ec\udcff", shown("a\0b\u202ec\udcff"))
+
+
+class LongErrors(SynchronousTestCase):
+    def test_are_cut(self) -> None:
+        stderr = io.StringIO()
+        Output(io.StringIO(), stderr).error("x" * 2000)
+        self.assertEqual(f"virnet: {'x' * 2000}\n", stderr.getvalue())
+        stderr.truncate(0)
+        stderr.seek(0)
+        Output(io.StringIO(), stderr).error("x" * 2001)
+        self.assertEqual(f"virnet: {'x' * 1999}…\n", stderr.getvalue())

@@ -13,6 +13,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
+ERROR_MAX = 2000
+"""Characters of an error: servers quote what they refuse, which may be a whole document."""
+
 
 class Output:
     """Where a command prints.
@@ -58,12 +61,16 @@ class Output:
 
     def note(self, text: str) -> None:
         """Print a line to standard error."""
-        self._stderr.write(f"{shown(' '.join(text.split()))}\n")
+        self._stderr.write(f"{shown(text)}\n")
         self._stderr.flush()
 
     def error(self, text: str) -> None:
         """Print an error: one line, whatever is in it."""
-        self.note(f"virnet: {text}")
+        line = " ".join(text.split())
+        if len(line) > ERROR_MAX:
+            line = line[: ERROR_MAX - 1] + "…"
+        self._stderr.write(f"{shown(f'virnet: {line}')}\n")
+        self._stderr.flush()
 
 
 def shown(text: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from virnet.cli.arguments import UsageError, parseArguments
-from virnet.cli.main import DONE, FAILED, MISUSED, prepareTask, statusOf
 from virnet.cli.output import Output
+from virnet.cli.run import DONE, FAILED, MISUSED, prepareTask, statusOf
 from virnet.errors import ConnectionLost, RemoteError, URIError, VirnetError
 
 
@@ -112,6 +111,3 @@ class Ending(MainCase):
 
     def test_a_bug_is_a_line_too(self) -> None:
         self.check(1, "virnet: internal error: KeyError: 'x'; --debug shows where\n", KeyError("x"))
-
-    def test_interrupted(self) -> None:
-        self.check(128 + signal.SIGINT, "", KeyboardInterrupt())
