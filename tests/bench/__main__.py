@@ -2,8 +2,8 @@
 Measure virnet against its peers, alternating in the same run, and print a table of ratios.
 
  1. our server and libvirtd under the same raw client, and under libvirt-python
- 2. our client and libvirt-python on the same libvirtd; with 32 calls in flight also against the raw
-    client, which shows what that libvirtd can answer
+ 2. our client and libvirt-python on the same libvirtd, and against the raw client, which shows what
+    that libvirtd can answer at most
  3. our client on our server against AMP and Perspective Broker
  4. our codecs against code written by hand with xdrlib3
 

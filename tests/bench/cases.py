@@ -63,7 +63,12 @@ def allCases(processes: Processes) -> list[Case]:
         for call in CALLS
     ]
     cases += [
-        Case("client on libvirtd, one call at a time", call, ourClient(call, 1), (binding(call, 1),))
+        Case(
+            "client on libvirtd, one call at a time",
+            call,
+            ourClient(call, 1),
+            (binding(call, 1), raw(call, 1)),
+        )
         for call in CALLS
     ]
     cases += [

@@ -21,7 +21,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 STOP_SECONDS = 2.0
 
 REQUESTS = 64
-"""C{max_client_requests} of both servers: with the usual five, depth 32 would measure how long requests wait."""
+"""C{max_client_requests} of both servers: with the usual five, depth 32 would measure how long calls wait."""
 
 
 def cpuSeconds(pid: int) -> float:
