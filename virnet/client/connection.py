@@ -57,6 +57,7 @@ class Connection:
         self.client = client
         self.uri = uri
         self.features = features
+        self._keepaliveOff = False
         self.remote = client.program(REMOTE)
         registries = EventRegistries(client, FEATURE_EVENT_CALLBACK in features)
         self.domainEvents: EventRegistry = registries.domain
@@ -72,6 +73,30 @@ class Connection:
     def whenClosed(self) -> Deferred[Exception]:
         """Wait for the end of the connection, see L{NetClient.whenClosed}."""
         return self.client.whenClosed()
+
+    async def setKeepAlive(self, interval: float, count: int) -> bool:
+        """Ask the server whether it lives, when it is silent (C: C{virConnectSetKeepAlive}).
+
+        @param interval: seconds of silence before a PING; 0 or less: never ask again. Without effect while it
+            is asked already.
+        @param count: PINGs that may stay unanswered.
+        @return: C{False} when the server does not know keepalive: then nothing is ever asked.
+        @raise RemoteError: it was switched off before.
+        """
+        if interval <= 0:
+            self.client.stopKeepAlive()
+            self._keepaliveOff = True
+            return True
+        if self._keepaliveOff:
+            raise RemoteError.of(
+                ErrorNumber.INTERNAL_ERROR, "keepalive interval already set", ErrorDomain.RPC
+            )
+        if FEATURE_KEEPALIVE not in self.features:
+            if not await _supports(self.client, FEATURE_KEEPALIVE):
+                return False
+            self.features |= {FEATURE_KEEPALIVE}
+        self.client.startKeepAlive(interval, count)
+        return True
 
     async def close(self) -> None:
         """Close the connection in order, whatever the server says; without effect when it is gone already."""

@@ -434,7 +434,8 @@ class ServerClient(RPCProtocol):
 
     @property
     def readingHeld(self) -> bool:
-        return self._paused
+        # Not while the peer does not read: then its silence is its own.
+        return self.connection.throttled or self._held
 
     # Closing
 

@@ -6,9 +6,11 @@ Which message is legal is decided in L{virnet.wire.connection}.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import struct
+import termios
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -38,7 +40,7 @@ from virnet.transport.writethrough import senderFor
 from virnet.wire import keepalive
 from virnet.wire.connection import ClientConnection, ServerConnection
 from virnet.wire.events import Dropped, Event, Fault, Send
-from virnet.wire.keepalive import PING_MESSAGE, KeepAlive, Verdict
+from virnet.wire.keepalive import PING_MESSAGE, PONG_MESSAGE, KeepAlive, Verdict
 from virnet.wire.message import decodeHeader
 
 
@@ -65,6 +67,7 @@ class RPCProtocol(Protocol):
     clock: IReactorTime
     _keepalive: KeepAlive | None = None
     _keepaliveTimer: IDelayedCall | None = None
+    _unread = 0
     sender: BufferedSender
     probeNew: ClassVar[Probe]
     probeDispose: ClassVar[Probe]
@@ -208,7 +211,11 @@ class RPCProtocol(Protocol):
         self._keepaliveTimer = None
         now = self.clock.seconds()
         if self.readingHeld:
-            # What the peer says is not looked at: its silence is ours.
+            # What the peer says is not looked at: its silence is ours. Its PINGs get no answer: a PONG that
+            # nobody asked for is ignored, and still is a sign of life.
+            watch.received(now)
+            self.send(PONG_MESSAGE)
+        elif self._unreadGrew():
             watch.received(now)
         verdict = watch.check(now)
         if verdict is Verdict.DEAD:
@@ -223,6 +230,13 @@ class RPCProtocol(Protocol):
             self.send(PING_MESSAGE)
         if self._keepalive is not None:
             self._keepaliveTimer = self.clock.callLater(watch.deadline - now, self._checkKeepAlive)
+
+    def _unreadGrew(self) -> bool:
+        """Whether the peer has sent something since the last time that was not read, for whatever reason."""
+        before = self._unread
+        sock = getattr(self.transport, "getHandle", lambda: None)()
+        self._unread = _unreadBytes(sock) if isinstance(sock, socket.socket) else 0
+        return self._unread > before
 
     @property
     def readingHeld(self) -> bool:
@@ -249,6 +263,11 @@ class RPCProtocol(Protocol):
     def ended(self, reason: Failure) -> None:
         """The connection is over. May be called twice; only the first reason counts."""
         raise NotImplementedError
+
+
+def _unreadBytes(sock: socket.socket) -> int:
+    count: int = _INT.unpack(fcntl.ioctl(sock, termios.FIONREAD, bytes(_INT.size)))[0]
+    return count
 
 
 def describePeer(address: IAddress, sock: socket.socket | None) -> str:
@@ -279,5 +298,6 @@ def peerCredentials(sock: socket.socket | None) -> tuple[int, int, int] | None:
     return pid, uid, gid
 
 
+_INT = struct.Struct("i")
 _CREDENTIALS = struct.Struct("iII")
 """C: C{struct ucred}."""
