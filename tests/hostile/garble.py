@@ -49,10 +49,8 @@ class Garbler:
         """The encoding of some value of a type."""
         choose = self._random
         if isinstance(node, schema.Integer):
-            number = choose.choice(NUMBERS)
-            return (number % 2 ** (8 * struct.calcsize(node.code))).to_bytes(
-                struct.calcsize(node.code), "big"
-            )
+            size = struct.calcsize(node.code)
+            return (choose.choice(NUMBERS) % (1 << 8 * size)).to_bytes(size, "big")
         if isinstance(node, schema.Real):
             return struct.pack(
                 f">{node.code}", choose.choice((0.0, -1.5, 1e308 if node.code == "d" else 1e38))
