@@ -156,11 +156,13 @@ class NotReading(_Case):
     def test_what_the_server_holds_for_it_is_bounded(self) -> None:
         self.session.transport.pauseProducing()
         self.session.send(*[callNamed(ECHO, "blob", serial, bytes(10_000)) for serial in range(200)])
-        there = self.session.client.transport
-        held = len(there.unsent)  # type: ignore[union-attr]
+        client = self.session.client
+        held = len(client.transport.unsent)  # type: ignore[union-attr]
         self.assertTrue(held < 300_000, held)
+        self.assertTrue(0 < client.queuedBytes <= held, client.queuedBytes)
         self.session.transport.resumeProducing()
         self.assertEqual(len(self.session.flush()), 200)
+        self.assertEqual(client.queuedBytes, 0)
 
     def test_refusals_are_bounded_too(self) -> None:
         self.session.transport.pauseProducing()

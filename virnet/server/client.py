@@ -164,9 +164,8 @@ class ServerClient(RPCProtocol):
 
     @property
     def queuedBytes(self) -> int:
-        """Bytes that wait for the socket; 0 where the transport does not tell (TLS)."""
-        queued: int = getattr(self.sender, "queued", 0)
-        return queued
+        """Bytes of the messages that wait for the peer to read."""
+        return self.sender.queued
 
     def connectionMade(self) -> None:
         super().connectionMade()
