@@ -276,14 +276,15 @@ class Virsh:
             if not line or answer:
                 return answer
 
-    def finish(self, timeout: float = 60.0) -> tuple[int, str, str]:
+    def finish(self, timeout: float = 60.0, typed: str | None = None) -> tuple[int, str, str]:
         """
         Wait for its end.
 
+        @param typed: the last that an interactive virsh gets to read.
         @return: exit status, and what it printed on standard output and on standard error.
         """
         try:
-            output, errors = self._process.communicate(timeout=timeout)
+            output, errors = self._process.communicate(typed, timeout=timeout)
         except subprocess.TimeoutExpired:
             self._process.kill()
             output, errors = self._process.communicate()
