@@ -110,8 +110,12 @@ class RawPeer(Protocol):
 
     def take(self) -> list[Message]:
         """The messages that came since the last time."""
+        return list(split(self.bytes()))
+
+    def bytes(self) -> bytes:
+        """The bytes that came since the last time."""
         chunks, self._chunks = self._chunks, []
-        return list(split(b"".join(chunks)))
+        return b"".join(chunks)
 
 
 class _Session:

@@ -85,6 +85,25 @@ class DelayedClose(_Case):
         self.assertTrue(session.closed)
         self.flushLoggedErrors(ValueError)
 
+    def test_R044_other_calls_that_end_first_do_not_take_its_place(self) -> None:
+        waiting: Deferred[None] = Deferred()
+        providers: list[Closer] = []
+
+        class Slow(Closer):
+            def ping(self) -> Any:
+                providers.append(self)
+                self.client.closeAfterReply()
+                return waiting
+
+        session = ServerSession(ServerProgram(ECHO, Slow))
+        session.send(callNamed(ECHO, "echo", 1, ""), callNamed(ECHO, "ping", 2))
+        providers[0].waiting[0].callback("an older call")
+        self.assertEqual([each.serial for each in session.flush()], [1])
+        self.assertFalse(session.closed)
+        waiting.callback(None)
+        self.assertEqual([each.serial for each in session.flush()], [2])
+        self.assertTrue(session.closed)
+
     def test_R045_calls_behind_it_are_not_executed(self) -> None:
         replies = self.session.send(
             callNamed(ECHO, "ping", 1), callNamed(ECHO, "echo", 2, ""), callNamed(ECHO, "add", 3, 1, 1)

@@ -117,6 +117,16 @@ class Judging(_Case):
             event = self.receive(program, 1, 59, type, 1, OK, payload=bytes(8))
             self.assertEqual((event, event.reason), (Dropped(event.header, reason), reason))
 
+    def test_R008_nothing_of_a_message_shows_in_the_next(self) -> None:
+        self.server.acceptDescriptors()
+        self.server.descriptorReceived()
+        data = message((REMOTE, 1, 59, CALL_WITH_FDS, 7, OK), b"\0\0\0\x01" + b"x" * 100)
+        first, second = self.server.receive(data + b"\0" + message((REMOTE, 1, 1, CALL, 8, OK)))
+        assert isinstance(first, CallReceived) and isinstance(second, CallReceived)
+        self.assertEqual((first.descriptors, first.header.length, first.offset), (1, 132, 32))
+        self.assertEqual((second.descriptors, second.header.length, second.offset), (0, 28, 28))
+        self.assertEqual((second.header.serial, second.data[28:]), (8, b""))
+
     def test_descriptors_matter_in_no_other_type(self) -> None:
         for type in (REPLY_WITH_FDS, 0x104, -4):
             self.assertIsInstance(self.receive(REMOTE, 1, 59, type, 1, OK), Dropped)
@@ -228,6 +238,14 @@ class Slots(_Case):
         ):
             self.receive(*fields)
             self.assertEqual(self.server.inProgress, 0)
+
+    def test_R009_a_slot_that_was_given_back_counts_when_it_is_held_again(self) -> None:
+        self.server = ServerConnection(PROGRAMS, limit=1)
+        for serial in range(10):
+            self.assertEqual(self.serials(self.calls(serial)), [serial])
+            self.assertTrue(self.server.throttled)
+            self.server.release()
+            self.assertFalse(self.server.throttled)
 
     def test_releasing_more_than_is_held_is_a_bug(self) -> None:
         self.assertRaises(AssertionError, self.server.release)

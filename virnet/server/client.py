@@ -25,7 +25,7 @@ from zope.interface import Attribute, Interface, implementer
 
 from virnet import probes
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError, XDRError
-from virnet.programs.base import Procedure, Program
+from virnet.programs.base import Priority, Procedure, Program
 from virnet.server.program import Method, asRemoteError
 from virnet.server.stream import ServerStream
 from virnet.transport.protocol import RPCProtocol, peerCredentials
@@ -66,7 +66,11 @@ class IServerClient(Interface):
         """Close now; what was written before is still delivered."""
 
     def onDisconnect(call: Callable[[], object]) -> None:
-        """Have something called when the connection is gone; at once if it is gone already."""
+        """Have something called when the connection is gone; at once if it is gone already.
+
+        As long as a blocking method runs for the client, or waits for a thread, it is not called: what it
+        takes away may be in use. Calls that wait for a Deferred do not hold it up.
+        """
 
 
 SPARSE = 1
@@ -134,7 +138,10 @@ class ServerClient(RPCProtocol):
         self._overrun = False
         self._eventsWaiting = 0
         self._closing = False
+        self._running: _Call | None = None
+        self._lastCall: _Call | None = None
         self._gone = False
+        self._jobs = 0
         self._onDisconnect: list[Callable[[], object]] = []
 
     @property
@@ -245,14 +252,17 @@ class ServerClient(RPCProtocol):
             return
         if procedure.stream is not None:
             call.sparse = procedure.sparse and bool(args[-1] & SPARSE)
+        self._running = call
         try:
             method = self._found.get(procedure) or self._find(procedure)
             result = method(*args, fds) if procedure.fds == "call" else method(*args)
+            if isinstance(result, CoroutineType):
+                result = Deferred.fromCoroutine(result)
         except BaseException as e:
             self._raised(call, e)
             return
-        if isinstance(result, CoroutineType):
-            result = Deferred.fromCoroutine(result)
+        finally:
+            self._running = None
         if isinstance(result, Deferred):
             result.addCallbacks(partial(self._answerCall, call), partial(self._failed, call)).addErrback(
                 self._bug
@@ -267,9 +277,22 @@ class ServerClient(RPCProtocol):
             finder = self._finders[program] = self.server.programFor(program).methods(self)
         method = finder(procedure)
         if getattr(method, "blocking", False):
-            method = partial(self.server.workers.run, procedure.priority, method)
+            method = partial(self._runBlocking, procedure.priority, method)
         self._found[procedure] = method
         return method
+
+    def _runBlocking(self, priority: Priority, method: Method, *args: Any) -> Deferred[Any]:
+        job = self.server.workers.run(priority, method, *args)
+        self._jobs += 1
+        outcome: Deferred[Any] = Deferred()
+
+        def ended(result: Any) -> None:
+            outcome.callback(result)
+            self._jobs -= 1
+            self._cleanUp()
+
+        job.addBoth(ended)
+        return outcome
 
     def _answerCall(self, call: _Call, result: Any) -> None:
         procedure = call.procedure
@@ -357,7 +380,7 @@ class ServerClient(RPCProtocol):
             # The slot is still held, and nothing was sent.
             closeAll(fds)
             self.send(self.connection.replyError(call.header, rpcError(str(e))), (), self.release)
-        if self._closing:
+        if self._closing and self._lastCall in (call, None):
             self.close()
 
     # Streams
@@ -441,6 +464,8 @@ class ServerClient(RPCProtocol):
     def closeAfterReply(self) -> None:
         """Read nothing more; close when the reply to the running call was sent."""
         self._closing = True
+        # Unknown to a coroutine that has waited for something: then the next reply is the last.
+        self._lastCall = self._running
         self.stopReading()
 
     def close(self) -> None:
@@ -451,11 +476,9 @@ class ServerClient(RPCProtocol):
         self.sender.loseConnection()
 
     def onDisconnect(self, call: Callable[[], object]) -> None:
-        """Have something called when the connection is gone; at once if it is gone already."""
-        if self._gone:
-            call()
-        else:
-            self._onDisconnect.append(call)
+        """Have something called when the connection is gone, see L{IServerClient.onDisconnect}."""
+        self._onDisconnect.append(call)
+        self._cleanUp()
 
     def ended(self, reason: Failure) -> None:
         if self._gone:
@@ -464,13 +487,17 @@ class ServerClient(RPCProtocol):
         # Streams first, as libvirtd does: no end shall write to a connection that is gone.
         for stream in list(self._streams.values()):
             stream.disconnected()
-        calls, self._onDisconnect = self._onDisconnect, []
-        for call in calls:
-            try:
-                call()
-            except Exception:
-                self.log.failure("clean-up after {peer} failed", peer=self.peer)
+        self._cleanUp()
         self.server.clientDisconnected(self)
+
+    def _cleanUp(self) -> None:
+        if self._gone and not self._jobs:
+            calls, self._onDisconnect = self._onDisconnect, []
+            for call in calls:
+                try:
+                    call()
+                except Exception:
+                    self.log.failure("clean-up after {peer} failed", peer=self.peer)
 
 
 def _streamKey(header: MessageHeader) -> StreamKey:
