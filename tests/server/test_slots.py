@@ -310,6 +310,30 @@ class ResultsNobodyCanUse(Streaming):
         self.assertEqual(len(self.flushLoggedErrors(GeneratorExit)), 1)
 
 
+class CleaningUp(Streaming):
+    """What happens when a connection is gone, in which order."""
+
+    def test_keepalive_then_streams_then_what_belongs_to_the_connection(self) -> None:
+        order: list[str] = []
+        client, server = self.session.client, self.session.server
+
+        class Noting(RecordingEnd):
+            def streamLost(self, reason: Exception) -> None:
+                super().streamLost(reason)
+                order.append(f"stream lost, {len(server.reactor.getDelayedCalls())} timers")
+
+        self.makeEnd = Noting
+        client.useKeepAlive()
+        self.upload(1)
+        self.upload(2)
+        self.assertEqual(len(server.reactor.getDelayedCalls()), 1)
+        client.onDisconnect(lambda: order.append(f"cleaned up, {len(server.clients)} client"))
+        self.session.transport.abortConnection()
+        self.session.clock.advance(0)
+        self.assertEqual(order, ["stream lost, 0 timers"] * 2 + ["cleaned up, 1 client"])
+        self.assertEqual(server.clients, {})
+
+
 class Abandoned(Streaming):
     """Streams that end while their end has not taken everything."""
 

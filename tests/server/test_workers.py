@@ -472,6 +472,23 @@ class BlockingMethods(SynchronousTestCase):
         self.assertEqual(self.end(self.next()), [])
         self.assertEqual(self.flushLoggedErrors(), [])
 
+    def test_R037_what_a_job_works_with_is_taken_away_when_the_last_has_ended(self) -> None:
+        self.send(callNamed(ECHO, "add", 1, 1, 1), callNamed(ECHO, "add", 2, 1, 1))
+        self.send(callNamed(ECHO, "find", 3, None, 0))
+        cleaned: list[str] = []
+        client = self.session.client
+        client.onDisconnect(lambda: cleaned.append("before"))
+        first = self.next()
+        self.session.lose()
+        client.onDisconnect(lambda: cleaned.append("after"))
+        self.end(first)
+        second = self.next()
+        self.assertEqual(cleaned, [])
+        self.end(second)
+        self.assertEqual(cleaned, ["before", "after"])
+        client.onDisconnect(lambda: cleaned.append("late"))
+        self.assertEqual(cleaned[2:], ["late"])
+
     def test_R038_fifty_clients_killed_while_their_calls_run(self) -> None:
         for _ in range(50):
             session = ServerSession(server=self.server)
