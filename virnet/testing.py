@@ -148,7 +148,8 @@ class StrictTransport:
         self._producer = producer
         self._streaming = streaming
         self._producerPaused = False
-        self._wake()
+        if not streaming:
+            producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
         """Forget the producer."""
@@ -215,7 +216,9 @@ class StrictTransport:
     def _lost(self) -> None:
         assert self._reason is not None
         self.connected = self.disconnecting = False
-        self._producer = None
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
         self.protocol.connectionLost(self._reason)
 
 

@@ -3,13 +3,13 @@
 A sender stands between a protocol and its connected transport. It is the one producer that the
 transport knows, and so learns by public interfaces alone when that has enough and when it wants more.
 
-- Messages leave in order. C{sent} of each is called when it was handed on: inside C{send} when nothing is in
-  the way, so whoever sends the next from it does that in a later turn of the reactor.
-- A push producer is paused while enough waits and resumed when nothing does; a pull producer is asked when
-  nothing waits.
-- C{loseConnection} closes when everything was sent and the producer is gone, as C{ITransport} has it. What
-  is written without a producer from then on is dropped.
-- C{abortConnection} drops what waits. A lost connection stops the producer.
+  - Messages leave in order. C{sent} of each is called when it was handed on: inside C{send} when nothing is
+    in the way, so whoever sends the next from it does that in a later turn of the reactor.
+  - A push producer is paused while enough waits and resumed when nothing does; a pull producer is asked when
+    nothing waits.
+  - C{loseConnection} closes when everything was sent and the producer is gone, as C{ITransport} has it. What
+    is written without a producer from then on is dropped.
+  - C{abortConnection} drops what waits. A lost connection stops the producer.
 
 This module's sender works over any transport: TLS, processes, tests. For sockets there is
 L{WriteThrough<virnet.transport.writethrough.WriteThrough>}.
@@ -93,7 +93,10 @@ class BufferedSender:
         self._producer: Any = None
         self._streaming = False
         self._paused = False
-        transport.registerProducer(_Gauge(self), self.streaming)
+        self._register(self.streaming)
+
+    def _register(self, streaming: bool) -> None:
+        self._transport.registerProducer(_Gauge(self), streaming)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -179,11 +182,10 @@ class BufferedSender:
 
     def drained(self) -> None:
         """The transport's buffer is empty."""
-        if not self._waiting:
-            return
-        self._waiting = False
-        self._finishHanded()
-        self._continue()
+        if self._waiting or self._isPulled():
+            self._waiting = False
+            self._finishHanded()
+            self._continue()
 
     def _continue(self) -> None:
         """Hand over what waits here; when nothing does, ask for more, or close."""
@@ -199,7 +201,10 @@ class BufferedSender:
     # Closing
 
     def loseConnection(self) -> None:
-        """Close the connection when everything was sent and no producer is left."""
+        """Close the connection when everything was sent and no producer is left.
+
+        Until then it is read, without which TLS could not send.
+        """
         if not self._gone and not self._closing:
             self._closing = True
             self._settle()
@@ -267,16 +272,27 @@ class BufferedSender:
         self._paused = False
         self._settle()
         if not streaming:
-            producer.resumeProducing()
+            self._startPulling()
         elif self._hasEnough():
             self._pauseProducer()
 
     def unregisterProducer(self) -> None:
         """Forget the producer; close what waited for that."""
         if self._producer is not None:
+            if not self._streaming:
+                self._stopPulling()
             self._producer = None
             self._settle()
             self._close()
+
+    def _startPulling(self) -> None:
+        """Have the transport ask whenever it wants more."""
+        self._transport.unregisterProducer()
+        self._register(False)
+
+    def _stopPulling(self) -> None:
+        self._transport.unregisterProducer()
+        self._register(self.streaming)
 
     def _hasEnough(self) -> bool:
         return self._waiting

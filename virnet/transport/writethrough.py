@@ -3,17 +3,17 @@
 Twisted's C{transport.write} waits for the next turn of the reactor and costs two C{epoll_ctl} calls; a reply
 that fits into the socket's buffer can leave in the call that made it.
 
-- While nothing waits, C{send(2)} is tried at once. When the kernel takes no more, the transport gets a small
-  piece, everything else waits here, and C{send(2)} goes on when the transport's buffer is empty again: so
-  the transport says when the socket is writable, and most bytes still pass it by.
-- An error of C{send(2)} is no error here: the transport will meet it too, after it has read what the peer
-  sent before it left.
-- Each descriptor follows its message with one zero byte of its own (C: C{virNetSocketSendFD}). Twisted ties
-  a descriptor to the first byte that waits: it is given one, and its byte, when nothing does.
-- Between C{hold} and C{flush} messages are collected and then sent together: the answers to calls that came
-  together cost one system call, and the peer wakes once.
-- A push producer is paused when more than L{limits.SEND_BUFFER} bytes wait. While a pull producer is
-  registered everything goes by the transport, which then asks it.
+  - While nothing waits, C{send(2)} is tried at once. When the kernel takes no more, the transport gets a
+    small piece, everything else waits here, and C{send(2)} goes on when the transport's buffer is empty
+    again: so the transport says when the socket is writable, and most bytes still pass it by.
+  - An error of C{send(2)} is no error here: the transport will meet it too, after it has read what the peer
+    sent before it left.
+  - Each descriptor follows its message with one zero byte of its own (C: C{virNetSocketSendFD}). Twisted ties
+    a descriptor to the first byte that waits: it is given one, and its byte, when nothing does.
+  - Between C{hold} and C{flush} messages are collected and then sent together: the answers to calls that came
+    together cost one system call, and the peer wakes once.
+  - A push producer is paused when more than L{limits.SEND_BUFFER} bytes wait. While a pull producer is
+    registered everything goes by the transport, which then asks it.
 """
 
 from __future__ import annotations
@@ -165,10 +165,17 @@ class WriteThrough(BufferedSender):
         self._closeGiven()
 
     def loseConnection(self) -> None:
+        """Read nothing more; close the connection when everything was sent and no producer is left."""
         if not self._gone:
-            # Reads nothing more from now on, and closes when it has no producer.
+            # It waits until it has no producer.
             self._transport.loseConnection()
         super().loseConnection()
+
+    def _startPulling(self) -> None:
+        self._producer.resumeProducing()
+
+    def _stopPulling(self) -> None:
+        """The transport goes on asking this."""
 
     def _hasEnough(self) -> bool:
         return self.queued > SEND_BUFFER

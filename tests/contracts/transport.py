@@ -1,0 +1,712 @@
+"""What protocols rely on in a transport: Twisted's rules, run over Twisted's own transports as well as ours.
+
+A subclass says in C{connect} how two L{End}s get connected: the first is on the transport under test, the
+second is an ordinary protocol on an ordinary transport, to read, to write, and to go away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPullProducer,
+    IPushProducer,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+reactor: Any = _reactor
+
+if TYPE_CHECKING:
+    from twisted.trial.unittest import TestCase as _Mixin
+else:
+    # A contract is run where it is mixed in, and only there.
+    _Mixin = object
+
+LARGE = 32 * 1024 * 1024
+"""The largest thing virnet ever writes at once, a message of 32 MiB."""
+
+MUCH = 8 * 1024 * 1024
+"""More than sockets and transports take in while nobody reads."""
+
+
+@cache
+def pattern(size: int) -> bytes:
+    """Bytes in which no piece can be lost, moved or doubled unseen."""
+    return Random(size).randbytes(size)
+
+
+async def turns(count: int = 5) -> None:
+    """Let the reactor turn: whatever would happen at once has happened then."""
+    for _ in range(count):
+        await deferLater(reactor, 0)
+
+
+Sender = Callable[[Any], Any]
+"""Makes the transport under test from Twisted's."""
+
+
+def plain(transport: Any) -> Any:
+    """Twisted's own is the one under test."""
+    return transport
+
+
+class End(Protocol):
+    """One end of a connection; records what happens.
+
+    @ivar out: the transport under test, or this end's ordinary one.
+    @ivar lost: why the connection ended; C{None} while it lasts.
+    @ivar onMade: called at the end of C{connectionMade}.
+    @ivar onData: called with what C{dataReceived} got.
+    """
+
+    def __init__(self, sender: Sender = plain) -> None:
+        self._sender = sender
+        self._chunks: list[bytes] = []
+        self._count = 0
+        self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
+        self.out: Any = None
+        self.lost: Failure | None = None
+        self.onMade: Callable[[], object] = lambda: None
+        self.onData: Callable[[bytes], object] = lambda data: None
+
+    @property
+    def received(self) -> bytes:
+        """Everything so far."""
+        return b"".join(self._chunks)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something holds; it is looked at whenever something happens here."""
+        if not condition():
+            deferred: Deferred[None] = Deferred()
+            self._waiting.append((condition, deferred))
+            await deferred
+
+    async def has(self, count: int) -> bytes:
+        """Wait until so many bytes were received."""
+        await self.until(lambda: self._count >= count or self.lost is not None)
+        return self.received
+
+    async def isLost(self) -> Failure:
+        """Wait for the end of the connection."""
+        await self.until(lambda: self.lost is not None)
+        assert self.lost is not None
+        return self.lost
+
+    def happened(self) -> None:
+        """Look whether somebody waited for this."""
+        for entry in list(self._waiting):
+            condition, deferred = entry
+            if condition():
+                self._waiting.remove(entry)
+                deferred.callback(None)
+
+    def connectionMade(self) -> None:
+        self.out = self._sender(self.transport)
+        self.onMade()
+        self.happened()
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.lost is None, "data after the end"
+        self._chunks.append(data)
+        self._count += len(data)
+        self.onData(data)
+        self.happened()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        assert self.lost is None, "the connection was lost twice"
+        self.lost = reason
+        # What a sender of ours needs to be told, and RPCProtocol tells it.
+        discard = getattr(self.out, "discard", None)
+        if discard is not None:
+            discard()
+        self.happened()
+
+    def readSlowly(self) -> None:
+        """From now on, read once in every few turns of the reactor."""
+
+        def pause(data: bytes) -> None:
+            self.out.pauseProducing()
+            reactor.callLater(0, reactor.callLater, 0, self._readOn)
+
+        self.onData = pause
+
+    def _readOn(self) -> None:
+        if self.lost is None:
+            self.out.resumeProducing()
+
+
+@implementer(IHandshakeListener)
+class SecuredEnd(End):
+    """An end that knows when TLS has shaken hands.
+
+    Not every end may: Twisted's client endpoints pass on the last of the optional interfaces alone.
+
+    @ivar secured: it has.
+    """
+
+    secured = False
+
+    def handshakeCompleted(self) -> None:
+        """Record it."""
+        self.secured = True
+        self.happened()
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfCloseableEnd(End):
+    """Goes on when one direction has ended.
+
+    @ivar readEnded: the other end sends no more.
+    @ivar writeEnded: this end can send no more.
+    """
+
+    readEnded = False
+    writeEnded = False
+
+    def readConnectionLost(self) -> None:
+        """Record it."""
+        self.readEnded = True
+        self.happened()
+
+    def writeConnectionLost(self) -> None:
+        """Record it."""
+        self.writeEnded = True
+        self.happened()
+
+
+@implementer(IPushProducer)
+class Pusher:
+    """Writes pieces of a text until it is paused.
+
+    @ivar calls: what it was told.
+    """
+
+    def __init__(self, end: End, data: bytes, piece: int = 16384) -> None:
+        self._end = end
+        self._data = data
+        self._piece = piece
+        self.written = 0
+        self.paused = False
+        self.calls: list[str] = []
+
+    def push(self) -> None:
+        """Write until paused, or until everything is written; then unregister."""
+        while not self.paused:
+            if self.written >= len(self._data):
+                self._end.out.unregisterProducer()
+                return
+            piece = self._data[self.written : self.written + self._piece]
+            self.written += len(piece)
+            self._end.out.write(piece)
+
+    def pauseProducing(self) -> None:
+        self.calls.append("pause")
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.calls.append("resume")
+        self.paused = False
+        self.push()
+
+    def stopProducing(self) -> None:
+        self.calls.append("stop")
+        self.paused = True
+
+
+@implementer(IPullProducer)
+class Puller:
+    """Writes one piece when asked.
+
+    @ivar asked: how often that was.
+    @ivar stopped: how often it was told to stop.
+    """
+
+    def __init__(self, end: End, data: bytes, piece: int = 65536) -> None:
+        self._end = end
+        self._data = data
+        self._piece = piece
+        self._written = 0
+        self.asked = 0
+        self.stopped = 0
+
+    def resumeProducing(self) -> None:
+        self.asked += 1
+        if self._written >= len(self._data):
+            self._end.out.unregisterProducer()
+            return
+        piece = self._data[self._written : self._written + self._piece]
+        self._written += len(piece)
+        self._end.out.write(piece)
+
+    def stopProducing(self) -> None:
+        self.stopped += 1
+
+
+class TransportContract(_Mixin):
+    """Every transport does this.
+
+    @ivar stopsReading: whether nothing is read any more after C{loseConnection}; TLS needs to read on.
+    @ivar sender: makes it.
+    @ivar kind: which ends are used.
+    @ivar aborted: what C{connectionLost} is told after C{abortConnection}.
+    """
+
+    timeout = 30
+    sender: Sender = staticmethod(plain)
+    kind: type[End] = End
+    stopsReading = True
+    aborted: type[Exception] = ConnectionAborted
+
+    async def connect(self, ours: End | None = None, theirs: End | None = None) -> tuple[End, End]:
+        """Connect two ends.
+
+        @param ours: goes on the transport under test.
+        @param theirs: goes on an ordinary one.
+        """
+        raise NotImplementedError
+
+    def end(self) -> End:
+        """Make an end for the transport under test."""
+        return self.kind(self.sender)
+
+    async def finish(self, *ends: End) -> None:
+        """Abort what still is connected and wait until it is gone."""
+        for end in ends:
+            if end.lost is None:
+                end.out.abortConnection()
+        for end in ends:
+            await end.isLost()
+
+    # Writing
+
+    async def test_bytes_arrive_in_the_order_in_which_they_were_written(self) -> None:
+        ours, theirs = await self.connect()
+        random = Random(1)
+        pieces = [random.randbytes(random.choice((1, 28, 1000, 70000, 300000))) for _ in range(100)]
+        theirs.readSlowly()
+        for number, piece in enumerate(pieces):
+            if number % 3:
+                ours.out.write(piece)
+            else:
+                ours.out.writeSequence([piece[:10], piece[10:]])
+            if not number % 10:
+                await turns(1)
+        everything = b"".join(pieces)
+        self.assertTrue(await theirs.has(len(everything)) == everything)
+        await self.finish(ours, theirs)
+
+    async def test_nothing_is_lost_of_a_very_large_write_to_a_slow_reader(self) -> None:
+        ours, theirs = await self.connect()
+        data = pattern(LARGE)
+        theirs.readSlowly()
+        ours.out.write(data[:-1])
+        ours.out.write(data[-1:])
+        self.assertTrue(await theirs.has(LARGE) == data)
+        await self.finish(ours, theirs)
+
+    async def test_writing_from_connectionMade(self) -> None:
+        ours = self.end()
+        ours.onMade = lambda: ours.out.write(b"welcome")
+        ours, theirs = await self.connect(ours)
+        self.assertEqual(await theirs.has(7), b"welcome")
+        await self.finish(ours, theirs)
+
+    async def test_writing_from_dataReceived(self) -> None:
+        ours, theirs = await self.connect()
+        ours.onData = lambda data: ours.out.write(data.upper())
+        theirs.out.write(b"a")
+        self.assertEqual(await theirs.has(1), b"A")
+        theirs.out.write(b"b" * 100000)
+        self.assertEqual(await theirs.has(100001), b"A" + b"B" * 100000)
+        await self.finish(ours, theirs)
+
+    async def test_both_ends_write_and_answer_at_the_same_time(self) -> None:
+        ours, theirs = await self.connect()
+
+        def answerFrom(end: End) -> Callable[[bytes], None]:
+            return lambda data: end.out.write(b"!" * data.count(b"?"))
+
+        ours.onData, theirs.onData = answerFrom(ours), answerFrom(theirs)
+        for _ in range(50):
+            ours.out.write(b"?" * 1000)
+            theirs.out.write(b"?" * 1000)
+        for end in (ours, theirs):
+            received = await end.has(100000)
+            self.assertEqual((received.count(b"?"), received.count(b"!")), (50000, 50000))
+        await self.finish(ours, theirs)
+
+    async def test_writing_nothing(self) -> None:
+        ours, theirs = await self.connect()
+        ours.out.write(b"")
+        ours.out.writeSequence([])
+        ours.out.writeSequence([b"", b""])
+        ours.out.write(b"x")
+        self.assertEqual(await theirs.has(1), b"x")
+        await self.finish(ours, theirs)
+
+    async def test_only_bytes_are_taken(self) -> None:
+        ours, theirs = await self.connect()
+        self.assertRaises(TypeError, ours.out.write, "text")
+        theirs.out.pauseProducing()
+        ours.out.write(bytes(MUCH))
+        self.assertRaises(TypeError, ours.out.write, "text")
+        await self.finish(ours, theirs)
+
+    # Producers
+
+    async def test_a_push_producer_is_held_back_while_the_peer_does_not_read(self) -> None:
+        ours, theirs = await self.connect()
+        theirs.out.pauseProducing()
+        data = pattern(MUCH)
+        producer = Pusher(ours, data)
+        ours.out.registerProducer(producer, True)
+        producer.push()
+        await turns()
+        self.assertTrue(producer.paused)
+        self.assertLess(producer.written, MUCH)
+        self.assertEqual(producer.calls[-1], "pause")
+        theirs.out.resumeProducing()
+        self.assertTrue(await theirs.has(MUCH) == data)
+        self.assertNotIn("stop", producer.calls)
+        await self.finish(ours, theirs)
+
+    async def test_a_pull_producer_is_asked_as_fast_as_the_peer_reads(self) -> None:
+        ours, theirs = await self.connect()
+        theirs.out.pauseProducing()
+        data = pattern(MUCH)
+        producer = Puller(ours, data)
+        ours.out.registerProducer(producer, False)
+        await turns(200)
+        self.assertGreater(producer.asked, 0)
+        self.assertLess(producer.asked, MUCH // 65536)
+        theirs.out.resumeProducing()
+        self.assertTrue(await theirs.has(MUCH) == data)
+        await turns()
+        self.assertEqual(producer.asked, MUCH // 65536 + 1)
+        ours.out.write(b"afterwards")
+        await theirs.has(MUCH + 10)
+        await self.finish(ours, theirs)
+
+    async def test_there_is_one_producer_at_a_time(self) -> None:
+        ours, theirs = await self.connect()
+        first, second = Pusher(ours, b""), Pusher(ours, b"")
+        ours.out.registerProducer(first, True)
+        self.assertRaises(RuntimeError, ours.out.registerProducer, second, True)
+        ours.out.unregisterProducer()
+        ours.out.registerProducer(second, True)
+        ours.out.unregisterProducer()
+        ours.out.unregisterProducer()
+        await self.finish(ours, theirs)
+
+    async def test_a_producer_is_stopped_once_when_the_connection_is_lost(self) -> None:
+        for oursEnds in (True, False):
+            ours, theirs = await self.connect()
+            theirs.out.pauseProducing()
+            producer = Pusher(ours, bytes(MUCH))
+            ours.out.registerProducer(producer, True)
+            producer.push()
+            (ours if oursEnds else theirs).out.abortConnection()
+            await ours.isLost()
+            theirs.out.resumeProducing()
+            await theirs.isLost()
+            self.assertEqual(producer.calls.count("stop"), 1)
+
+    async def test_a_producer_that_comes_too_late_is_stopped(self) -> None:
+        ours, theirs = await self.connect()
+        await self.finish(ours, theirs)
+        producer = Pusher(ours, b"")
+        ours.out.registerProducer(producer, True)
+        self.assertEqual(producer.calls, ["stop"])
+
+    # Reading
+
+    async def test_nothing_is_read_while_reading_is_paused(self) -> None:
+        ours, theirs = await self.connect()
+        ours.out.pauseProducing()
+        theirs.out.write(b"patience")
+        await turns(20)
+        self.assertEqual(ours.received, b"")
+        ours.out.resumeProducing()
+        self.assertEqual(await ours.has(8), b"patience")
+        await self.finish(ours, theirs)
+
+    async def test_everything_arrives_when_reading_is_paused_from_dataReceived(self) -> None:
+        ours, theirs = await self.connect()
+        ours.readSlowly()
+        data = pattern(1 << 20)
+        theirs.out.write(data)
+        self.assertTrue(await ours.has(len(data)) == data)
+        await self.finish(ours, theirs)
+
+    async def test_what_the_peer_sent_before_it_closed_is_read(self) -> None:
+        ours, theirs = await self.connect()
+        ours.out.pauseProducing()
+        theirs.out.write(bytes(40000))
+        theirs.out.loseConnection()
+        await turns(20)
+        ours.out.resumeProducing()
+        await ours.isLost()
+        self.assertEqual(len(ours.received), 40000)
+        await theirs.isLost()
+
+    async def test_stopProducing_closes(self) -> None:
+        ours, theirs = await self.connect()
+        ours.out.write(bytes(MUCH))
+        ours.out.stopProducing()
+        self.assertEqual(len(await theirs.has(MUCH)), MUCH)
+        await theirs.isLost()
+        (await ours.isLost()).trap(ConnectionDone)
+
+    # loseConnection
+
+    async def test_loseConnection_closes_a_connection_at_rest(self) -> None:
+        ours, theirs = await self.connect()
+        ours.out.loseConnection()
+        (await theirs.isLost()).trap(ConnectionDone)
+        (await ours.isLost()).trap(ConnectionDone)
+
+    async def test_loseConnection_sends_what_was_written_first(self) -> None:
+        ours, theirs = await self.connect()
+        data = pattern(MUCH)
+        theirs.readSlowly()
+        ours.out.write(data)
+        ours.out.loseConnection()
+        ours.out.loseConnection()
+        self.assertTrue(await theirs.has(MUCH) == data)
+        (await theirs.isLost()).trap(ConnectionDone)
+        (await ours.isLost()).trap(ConnectionDone)
+
+    async def test_loseConnection_waits_for_a_pull_producer(self) -> None:
+        ours, theirs = await self.connect()
+        data = pattern(MUCH)
+        ours.out.registerProducer(Puller(ours, data), False)
+        ours.out.loseConnection()
+        self.assertTrue(await theirs.has(MUCH) == data)
+        await theirs.isLost()
+        (await ours.isLost()).trap(ConnectionDone)
+
+    async def test_loseConnection_waits_for_a_push_producer_that_is_paused(self) -> None:
+        ours, theirs = await self.connect()
+        theirs.out.pauseProducing()
+        data = pattern(MUCH)
+        producer = Pusher(ours, data)
+        ours.out.registerProducer(producer, True)
+        producer.push()
+        ours.out.loseConnection()
+        await turns()
+        theirs.out.resumeProducing()
+        self.assertTrue(await theirs.has(MUCH) == data)
+        await theirs.isLost()
+        (await ours.isLost()).trap(ConnectionDone)
+
+    async def test_loseConnection_from_dataReceived(self) -> None:
+        ours, theirs = await self.connect()
+
+        def answerAndClose(data: bytes) -> None:
+            ours.out.write(b"goodbye")
+            ours.out.loseConnection()
+
+        ours.onData = answerAndClose
+        theirs.out.write(b"quit")
+        self.assertEqual(await theirs.has(7), b"goodbye")
+        await theirs.isLost()
+        (await ours.isLost()).trap(ConnectionDone)
+
+    async def test_nothing_is_read_after_loseConnection(self) -> None:
+        if not self.stopsReading:
+            return
+        ours, theirs = await self.connect()
+        theirs.out.pauseProducing()
+        ours.out.write(bytes(MUCH))
+        ours.out.loseConnection()
+        ours.out.resumeProducing()
+        theirs.out.write(b"one more thing")
+        await turns(20)
+        theirs.out.resumeProducing()
+        await theirs.has(MUCH)
+        await ours.isLost()
+        self.assertEqual(ours.received, b"")
+        await theirs.isLost()
+
+    # abortConnection
+
+    async def test_abortConnection_drops_what_was_not_sent(self) -> None:
+        ours, theirs = await self.connect()
+        theirs.out.pauseProducing()
+        ours.out.write(bytes(MUCH))
+        await turns()
+        ours.out.abortConnection()
+        ours.out.abortConnection()
+        ours.out.loseConnection()
+        (await ours.isLost()).trap(self.aborted)
+        theirs.out.resumeProducing()
+        await theirs.isLost()
+        self.assertLess(len(theirs.received), MUCH)
+
+    async def test_abortConnection_ends_a_loseConnection_that_takes_too_long(self) -> None:
+        ours, theirs = await self.connect()
+        theirs.out.pauseProducing()
+        ours.out.write(bytes(MUCH))
+        ours.out.loseConnection()
+        await turns()
+        self.assertIs(ours.lost, None)
+        ours.out.abortConnection()
+        await ours.isLost()
+        theirs.out.resumeProducing()
+        await theirs.isLost()
+
+    async def test_abortConnection_from_dataReceived(self) -> None:
+        ours, theirs = await self.connect()
+        ours.onData = lambda data: ours.out.abortConnection()
+        theirs.out.write(b"x")
+        (await ours.isLost()).trap(self.aborted)
+        await theirs.isLost()
+
+    async def test_abortConnection_does_not_call_connectionLost_from_within(self) -> None:
+        ours, theirs = await self.connect()
+        ours.out.abortConnection()
+        self.assertIs(ours.lost, None)
+        await ours.isLost()
+        await theirs.isLost()
+
+    # The end
+
+    async def test_after_the_end_nothing_has_an_effect(self) -> None:
+        for closed in (True, False):
+            ours, theirs = await self.connect()
+            if closed:
+                ours.out.loseConnection()
+            else:
+                theirs.out.abortConnection()
+            await ours.isLost()
+            await theirs.isLost()
+            ours.out.write(b"too late")
+            ours.out.writeSequence([b"too", b"late"])
+            ours.out.unregisterProducer()
+            ours.out.loseConnection()
+            ours.out.abortConnection()
+            await turns()
+            self.assertEqual(theirs.received, b"")
+
+    async def test_the_peer_goes_away_while_much_waits(self) -> None:
+        ours, theirs = await self.connect()
+        theirs.out.pauseProducing()
+        for _ in range(100):
+            ours.out.write(bytes(100000))
+        await turns()
+        theirs.out.abortConnection()
+        await theirs.isLost()
+        reason = await ours.isLost()
+        self.assertNotIsInstance(reason.value, ConnectionAborted)
+
+    async def test_writing_from_resumeProducing_and_connectionLost(self) -> None:
+        ours, theirs = await self.connect()
+
+        class Tail(Pusher):
+            def stopProducing(self) -> None:
+                super().stopProducing()
+                self._end.out.write(b"nobody hears this")
+
+        theirs.out.pauseProducing()
+        producer = Tail(ours, bytes(MUCH))
+        ours.out.registerProducer(producer, True)
+        producer.push()
+        await turns()
+        theirs.out.abortConnection()
+        await ours.isLost()
+        self.assertEqual(producer.calls[-1], "stop")
+        await theirs.isLost()
+
+    async def test_both_ends_have_addresses(self) -> None:
+        ours, theirs = await self.connect()
+        for address in (ours.out.getHost(), ours.out.getPeer()):
+            self.assertTrue(IAddress.providedBy(address))
+        await self.finish(ours, theirs)
+
+
+class SocketContract(TransportContract):
+    """Every transport on a socket of its own does this besides."""
+
+    async def test_what_the_peer_sent_is_read_although_writing_to_it_fails(self) -> None:
+        ours, theirs = await self.connect()
+        ours.out.pauseProducing()
+        theirs.out.write(bytes(40000))
+        theirs.out.loseConnection()
+        await theirs.isLost()
+        ours.out.resumeProducing()
+        ours.out.write(b"are you still there?")
+        ours.out.write(b"are you still there?")
+        await ours.isLost()
+        self.assertEqual(len(ours.received), 40000)
+
+    async def test_a_connection_that_is_not_read_is_lost_when_writing_fails(self) -> None:
+        ours, theirs = await self.connect()
+        ours.out.pauseProducing()
+        theirs.out.abortConnection()
+        await theirs.isLost()
+        ours.out.write(b"are you still there?")
+        ours.out.write(b"are you still there?")
+        await ours.isLost()
+
+    async def test_closing_the_sending_half(self) -> None:
+        ours = HalfCloseableEnd(self.sender)
+        theirs = HalfCloseableEnd()
+        await self.connect(ours, theirs)
+        data = pattern(MUCH)
+        theirs.readSlowly()
+        ours.out.write(data)
+        ours.out.loseWriteConnection()
+        ours.out.loseWriteConnection()
+        await theirs.until(lambda: theirs.readEnded)
+        self.assertTrue(theirs.received == data)
+        await ours.until(lambda: ours.writeEnded)
+        ours.out.write(b"too late")
+        theirs.out.write(b"still here")
+        self.assertEqual(await ours.has(10), b"still here")
+        theirs.out.loseConnection()
+        await ours.until(lambda: ours.readEnded)
+        ours.out.loseConnection()
+        await ours.isLost()
+        await theirs.isLost()
+        self.assertEqual(len(theirs.received), MUCH)
+
+    async def test_the_peer_closes_its_sending_half(self) -> None:
+        ours = HalfCloseableEnd(self.sender)
+        theirs = HalfCloseableEnd()
+        await self.connect(ours, theirs)
+        theirs.out.write(b"that was all")
+        theirs.out.loseWriteConnection()
+        await ours.until(lambda: ours.readEnded)
+        self.assertEqual(ours.received, b"that was all")
+        data = pattern(MUCH)
+        ours.out.write(data)
+        ours.out.loseConnection()
+        self.assertTrue(await theirs.has(MUCH) == data)
+        await ours.isLost()
+        await theirs.until(lambda: theirs.readEnded)
+        theirs.out.loseConnection()
+        await theirs.isLost()
+
+    async def test_closing_altogether_after_the_sending_half(self) -> None:
+        ours = HalfCloseableEnd(self.sender)
+        theirs = End()
+        await self.connect(ours, theirs)
+        theirs.readSlowly()
+        ours.out.write(bytes(MUCH))
+        ours.out.loseWriteConnection()
+        ours.out.loseConnection()
+        self.assertEqual(len(await theirs.has(MUCH)), MUCH)
+        await ours.isLost()
+        await theirs.isLost()
