@@ -4,8 +4,9 @@ libvirt's test driver has none of this. Rules:
 
   - Only a running domain has any of it, and all of it ends when the domain stops.
   - A console is used by one client at a time; who insists (C{FORCE}) takes it from the other.
-  - Descriptors that come with a call are kept as duplicates: until the domain stops, or until the client
-    goes where they were given a name.
+  - The screen is looked at through one socket at a time: the newest, the one before is closed.
+  - Descriptors that come with a call are kept as duplicates until the domain stops. Those that were given a
+    name are the client's: they also go when it goes, or gives others the name.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from virnet.programs.constants import (
     DomainOpenGraphicsFlags,
 )
 from virnet.programs.values import Domain
-from virnet.server import ProtocolEnd, ServerStream, StreamEnd
+from virnet.server import IServerClient, ProtocolEnd, ServerStream, StreamEnd
 from virnet.transport.sender import closeAll
 
 #: What a VNC server says first (RFC 6143 section 7.1.1).
@@ -50,7 +51,7 @@ class EchoGuest(Protocol):
 
     def connectionMade(self) -> None:
         """Say who answers."""
-        self._write(f"\r\n{self._domain.name} echo guest\r\n".encode())
+        self._write(f"\r\n{self._domain.name} echo guest\r\n".encode(errors="surrogateescape"))
 
     def dataReceived(self, data: bytes) -> None:
         """Echo."""
@@ -76,17 +77,24 @@ class _Screen(StreamEnd):
 class _Console(ProtocolEnd):
     """A console that somebody uses."""
 
-    def __init__(self, protocol: IProtocol, whenOver: Callable[[], object]) -> None:
+    def __init__(self, protocol: IProtocol, domain: MemoryDomain, key: tuple[str, str]) -> None:
+        """@param key: by which the domain ends it."""
         super().__init__(protocol)
-        self._whenOver = whenOver
+        self._domain = domain
+        self._key = key
 
     def finishReceived(self) -> None:
+        self._free()
         super().finishReceived()
-        self._whenOver()
 
     def streamLost(self, reason: Exception) -> None:
+        self._free()
         super().streamLost(reason)
-        self._whenOver()
+
+    def _free(self) -> None:
+        # It may be somebody else's by now.
+        if self._domain.whenStopped.get(self._key) == self.loseConnection:
+            del self._domain.whenStopped[self._key]
 
 
 @partialImplementer(IDomain)
@@ -98,7 +106,6 @@ class Devices:
         self._state = state
         self._console = console
         self._domains = Domains(state)
-        self._used: dict[tuple[bytes, str], _Console] = {}
 
     def _running(self, dom: Domain) -> MemoryDomain:
         domain = domainOf(self._state, dom)
@@ -109,37 +116,27 @@ class Devices:
 
     def domainOpenConsole(self, dom: Domain, dev_name: str | None, flags: int) -> _Console:
         checkFlags("domainOpenConsole", flags, DomainConsoleFlags.FORCE | DomainConsoleFlags.SAFE)
-        return self._open(dom, dev_name or "console0", bool(flags & DomainConsoleFlags.FORCE))
+        return self._open(dom, "console", dev_name or "console0", bool(flags & DomainConsoleFlags.FORCE))
 
     def domainOpenChannel(self, dom: Domain, name: str | None, flags: int) -> _Console:
         checkFlags("domainOpenChannel", flags, DomainChannelFlags.FORCE)
-        return self._open(dom, f"channel {name or ''}", bool(flags & DomainChannelFlags.FORCE))
+        return self._open(dom, "channel", name or "", bool(flags & DomainChannelFlags.FORCE))
 
-    def _open(self, dom: Domain, device: str, force: bool) -> _Console:
+    def _open(self, dom: Domain, kind: str, name: str, force: bool) -> _Console:
         domain = self._running(dom)
-        key = (domain.uuid, device)
-        using = self._used.get(key)
-        if using is not None:
-            if not force:
-                raise RemoteError.of(
-                    ErrorNumber.OPERATION_FAILED,
-                    "Active console session exists for this domain",
-                    ErrorDomain.DOMAIN,
-                )
-            using.loseConnection()
-        console = _Console(self._console(domain.reference), lambda: self._closed(key, console))
-        self._used[key] = console
-        domain.whenStopped.append(partial(self._hangUp, key, console))
+        key = (kind, name)
+        hangUp = domain.whenStopped.get(key)
+        if hangUp is not None and not force:
+            raise RemoteError.of(
+                ErrorNumber.OPERATION_FAILED,
+                "Active console session exists for this domain",
+                ErrorDomain.DOMAIN,
+            )
+        console = _Console(self._console(domain.reference), domain, key)
+        if hangUp is not None:
+            hangUp()
+        domain.whenStopped[key] = console.loseConnection
         return console
-
-    def _closed(self, key: tuple[bytes, str], console: _Console) -> None:
-        if self._used.get(key) is console:
-            del self._used[key]
-
-    def _hangUp(self, key: tuple[bytes, str], console: _Console) -> None:
-        if self._used.get(key) is console:
-            del self._used[key]
-            console.loseConnection()
 
     def domainScreenshot(self, dom: Domain, screen: int, flags: int) -> tuple[str, _Screen]:
         checkFlags("domainScreenshot", flags)
@@ -151,13 +148,19 @@ class Devices:
     # Descriptors
 
     def domainCreateXMLWithFiles(self, xml_desc: str, flags: int, fds: Sequence[int]) -> Domain:
-        reference = self._domains.domainCreateXML(xml_desc, flags)
-        self._keep(domainOf(self._state, reference), fds)
-        return reference
+        return self._start(fds, self._domains.domainCreateXML, xml_desc, flags)
 
     def domainCreateWithFiles(self, dom: Domain, flags: int, fds: Sequence[int]) -> Domain:
-        reference = self._domains.domainCreateWithFlags(dom, flags)
-        self._keep(domainOf(self._state, reference), fds)
+        return self._start(fds, self._domains.domainCreateWithFlags, dom, flags)
+
+    def _start(self, fds: Sequence[int], call: Callable[..., Domain], *args: object) -> Domain:
+        kept = _duplicates(fds)
+        try:
+            reference = call(*args)
+        except BaseException:
+            closeAll(kept)
+            raise
+        domainOf(self._state, reference).whenStopped["files"] = partial(closeAll, kept)
         return reference
 
     def domainOpenGraphics(self, dom: Domain, idx: int, flags: int, fds: Sequence[int]) -> None:
@@ -165,19 +168,23 @@ class Devices:
         domain = self._graphics(dom, idx)
         if len(fds) != 1:
             raise invalidArgument(f"graphics take 1 file descriptor, {len(fds)} came with the call")
+        # Of whatever family it is: a duplicate is all this is about.
+        viewer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, *_duplicates(fds))
         try:
-            os.write(fds[0], GREETING)
+            # It is the client's: it may be full, and must not hold us up.
+            viewer.send(GREETING, socket.MSG_DONTWAIT)
         except OSError as e:
+            viewer.close()
             text = f"cannot greet on the file descriptor of the graphics: {e.strerror}"
             raise RemoteError.ofSystem(e.errno or 0, text, ErrorDomain.DOMAIN) from e
-        self._keep(domain, fds)
+        self._show(domain, viewer)
 
     def domainOpenGraphicsFD(self, dom: Domain, idx: int, flags: int) -> list[int]:
         checkFlags("domainOpenGraphicsFD", flags, DomainOpenGraphicsFlags.SKIPAUTH)
         domain = self._graphics(dom, idx)
         ours, theirs = socket.socketpair()
         ours.sendall(GREETING)
-        domain.whenStopped.append(ours.close)
+        self._show(domain, ours)
         return [theirs.detach()]
 
     def _graphics(self, dom: Domain, idx: int) -> MemoryDomain:
@@ -186,18 +193,56 @@ class Devices:
             raise invalidArgument(f"No graphics backend with index {idx}")
         return domain
 
+    def _show(self, domain: MemoryDomain, viewer: socket.socket) -> None:
+        domain.whenStopped.pop("graphics", bool)()
+        domain.whenStopped["graphics"] = viewer.close
+
+
+@partialImplementer(IDomain)
+class NamedDescriptors:
+    """Provides descriptors under names, to one client."""
+
+    def __init__(self, state: MemoryState, client: IServerClient) -> None:
+        """@param client: whose they are."""
+        self._state = state
+        self._client = client
+        self._kept: dict[tuple[MemoryDomain, str], list[int]] = {}
+        self._watching = False
+
     def domainFDAssociate(self, dom: Domain, name: str, flags: int, fds: Sequence[int]) -> None:
         checkFlags(
             "domainFDAssociate", flags, DomainFDAssociateFlags.RESTORE | DomainFDAssociateFlags.WRITABLE
         )
         if not name or not fds:
             raise invalidArgument("a name and at least one file descriptor are needed")
-        self._keep(domainOf(self._state, dom), fds)
+        domain = domainOf(self._state, dom)
+        kept = _duplicates(fds)
+        if not self._watching:
+            self._watching = True
+            self._client.onDisconnect(self._close)
+        self._release(domain, name)
+        self._kept[domain, name] = kept
+        domain.whenStopped[self, name] = partial(self._release, domain, name)
 
-    def _keep(self, domain: MemoryDomain, fds: Sequence[int]) -> None:
-        kept = [os.dup(fd) for fd in fds]
-        if kept:
-            domain.whenStopped.append(lambda: closeAll(kept))
+    def _release(self, domain: MemoryDomain, name: str) -> None:
+        closeAll(self._kept.pop((domain, name), ()))
+        domain.whenStopped.pop((self, name), None)
+
+    def _close(self) -> None:
+        for domain, name in list(self._kept):
+            self._release(domain, name)
+
+
+def _duplicates(fds: Sequence[int]) -> list[int]:
+    kept: list[int] = []
+    try:
+        for fd in fds:
+            kept.append(os.dup(fd))
+    except OSError as e:
+        closeAll(kept)
+        text = f"cannot keep a file descriptor: {e.strerror}"
+        raise RemoteError.ofSystem(e.errno or 0, text, ErrorDomain.DOMAIN) from e
+    return kept
 
 
 def picture(uuid: bytes) -> bytes:

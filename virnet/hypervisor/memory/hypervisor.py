@@ -23,7 +23,7 @@ from zope.interface import implementer
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
 from virnet.hypervisor.memory.checks import invalidArgument
-from virnet.hypervisor.memory.devices import Devices, EchoGuest
+from virnet.hypervisor.memory.devices import Devices, EchoGuest, NamedDescriptors
 from virnet.hypervisor.memory.domain import Domains
 from virnet.hypervisor.memory.interface import Interfaces
 from virnet.hypervisor.memory.network import Networks
@@ -122,7 +122,7 @@ class MemoryHypervisor:
         @param randomBytes: gives as many bytes as asked for; uuids and MAC addresses are made of them.
         @param hostname: the host's name.
         @param stateDirectory: where the contents of volumes are kept; without it in a temporary directory
-            that goes with the hypervisor.
+            that goes with the hypervisor. What an earlier one left there is not found again.
         @param console: makes what answers on a domain's console or channel.
         """
         self.state = state = MemoryState(clock, randomBytes, hostname, VolumeFiles(stateDirectory))
@@ -153,7 +153,8 @@ class MemoryHypervisor:
 
     def open(self, name: str, readonly: bool, client: Any) -> tuple[object, ...]:
         """Begin a connection; parameters as L{IHypervisor} says."""
-        return (Node(self.state, canonicalURI(name)), *self._families)
+        node = Node(self.state, canonicalURI(name))
+        return (node, NamedDescriptors(self.state, client), *self._families)
 
 
 def canonicalURI(name: str) -> str:

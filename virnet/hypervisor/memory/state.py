@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from virnet.errorcodes import ErrorDomain, ErrorNumber
@@ -43,7 +43,8 @@ class MemoryDomain:
     @ivar following: what it will start with next, while it runs and is persistent.
     @ivar id: while it runs, else -1. A transient domain's last one stays: its final event says it.
     @ivar state: with C{reason}, why.
-    @ivar whenStopped: what is called, once, when it stops running.
+    @ivar whenStopped: what is called, once, when it stops running; whoever is done before takes it out by its
+        key.
     """
 
     def __init__(self, definition: DomainDefinition, persistent: bool) -> None:
@@ -56,7 +57,7 @@ class MemoryDomain:
         self.autostart = False
         self.managedSave = False
         self.snapshots = SnapshotTree()
-        self.whenStopped: list[Callable[[], object]] = []
+        self.whenStopped: dict[Hashable, Callable[[], object]] = {}
 
     @property
     def name(self) -> str:
@@ -104,8 +105,8 @@ class MemoryDomain:
             self.definition, self.following = self.following, None
             self.id = -1
         self.setState(DomainState.SHUTOFF, reason)
-        calls, self.whenStopped = self.whenStopped, []
-        for call in calls:
+        calls, self.whenStopped = self.whenStopped, {}
+        for call in calls.values():
             call()
 
     def setState(self, state: DomainState, reason: int) -> None:

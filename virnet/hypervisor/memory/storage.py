@@ -183,8 +183,13 @@ class Storage:
 
     def storagePoolUndefine(self, pool: StoragePool) -> None:
         found = self._inactive(pool.name)
-        self._state.pools.remove(found)
+        self._forget(found)
         self._tell(found, StoragePoolEventLifecycleType.UNDEFINED)
+
+    def _forget(self, pool: MemoryPool) -> None:
+        self._state.pools.remove(pool)
+        for volume in pool.volumes.values():
+            self._state.files.remove(pool.uuid, volume)
 
     def storagePoolBuild(self, pool: StoragePool, flags: int) -> None:
         checkFlags("testStoragePoolBuild", flags)
@@ -207,7 +212,7 @@ class Storage:
         found.active = False
         self._tell(found, StoragePoolEventLifecycleType.STOPPED)
         if not found.persistent:
-            self._state.pools.remove(found)
+            self._forget(found)
 
     def storagePoolRefresh(self, pool: StoragePool, flags: int) -> None:
         checkFlags("testStoragePoolRefresh", flags)
@@ -299,6 +304,8 @@ class Storage:
             raise _noVolume(f"name '{clone.name}'")
         if definition.allocation > pool.definition.available:
             raise internalError(f"Not enough free space in pool for volume '{definition.name}'")
+        # Nobody shall read what was in another volume of this name, whatever became of that.
+        self._state.files.remove(pool.uuid, definition)
         pool.volumes[definition.name] = definition
         pool.definition.allocation += definition.allocation
         return pool.volumeReference(definition)
@@ -306,8 +313,8 @@ class Storage:
     def storageVolDelete(self, vol: StorageVol, flags: int) -> None:
         checkFlags("testStorageVolDelete", flags)
         pool, volume = self._volume(vol)
-        del pool.volumes[volume.name]
         self._state.files.remove(pool.uuid, volume)
+        del pool.volumes[volume.name]
         pool.definition.allocation -= volume.allocation
 
     # Volumes: asking

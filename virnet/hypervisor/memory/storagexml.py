@@ -104,8 +104,8 @@ class PoolDefinition:
 
     @property
     def available(self) -> int:
-        """What is left of the capacity."""
-        return self.capacity - self.allocation
+        """What is left of the capacity; nothing when uploads took more than there is."""
+        return max(0, self.capacity - self.allocation)
 
     def source(self) -> str:
         """What must not be the same in two pools (C: C{virStoragePoolObjSourceFindDuplicate})."""
@@ -225,6 +225,8 @@ class VolumeDefinition:
 
     def toXML(self) -> str:
         """The document as text."""
+        for tag in ("capacity", "allocation"):
+            find(self.root, tag).text = str(getattr(self, tag))
         return toText(self.root)
 
 

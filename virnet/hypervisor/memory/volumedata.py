@@ -44,7 +44,11 @@ class VolumeData:
     def _measure(self, pool: MemoryPool, volume: VolumeDefinition) -> None:
         if pool.volumes.get(volume.name) is not volume:
             return
-        allocation, size = self._state.files.measure(pool.uuid, volume)
+        try:
+            allocation, size = self._state.files.measure(pool.uuid, volume)
+        except OSError:
+            # Somebody took the file away behind our back: nothing is known about it any more.
+            return
         pool.definition.allocation += allocation - volume.allocation
         volume.allocation = allocation
         volume.capacity = max(volume.capacity, size)

@@ -3,15 +3,17 @@
 Rules:
 
   - A volume's file comes into being when it is first needed, sparse and as large as the volume's capacity.
-  - A name is a client's word: it never leads out of the directory.
+  - A name is a client's word, of any length: it never leads out of the directory.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 import weakref
+from hashlib import sha256
 from urllib.parse import quote
 
 from virnet.errorcodes import ErrorDomain
@@ -20,6 +22,7 @@ from virnet.hypervisor.memory.storagexml import VolumeDefinition
 from virnet.hypervisor.memory.xmlvalues import formatUUID
 
 _SECTOR = 512
+_FILE_NAME_MAX = 255
 
 
 class VolumeFiles:
@@ -31,7 +34,6 @@ class VolumeFiles:
     def __init__(self, directory: str | None = None) -> None:
         """@param directory: where to keep them; without it a temporary one, gone when this is."""
         self.directory = directory
-        self._temporary = directory is None
 
     def open(self, pool: bytes, volume: VolumeDefinition) -> int:
         """Open a volume's file for reading and writing.
@@ -40,29 +42,35 @@ class VolumeFiles:
         @return: the descriptor; the caller's.
         @raise RemoteError: the system refuses.
         """
-        path = self._path(pool, volume)
         try:
+            path = self._path(pool, volume)
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            new = not os.path.exists(path)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if new:
-                os.truncate(path, volume.capacity)
+            try:
+                return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return _make(path, volume.capacity)
         except OSError as e:
-            raise RemoteError.ofSystem(
-                e.errno or 0, f"cannot open volume '{volume.name}': {e.strerror}", ErrorDomain.STORAGE
-            ) from e
-        return fd
+            raise _error("open", volume, e) from e
 
     def remove(self, pool: bytes, volume: VolumeDefinition) -> None:
-        """A volume was deleted."""
-        if self.directory is not None:
-            try:
-                os.unlink(self._path(pool, volume))
-            except FileNotFoundError:
-                pass
+        """Forget what is in a volume.
+
+        @raise RemoteError: the system refuses.
+        """
+        if self.directory is None:
+            return
+        try:
+            os.unlink(self._path(pool, volume))
+        except FileNotFoundError:
+            pass
+        except OSError as e:
+            raise _error("remove", volume, e) from e
 
     def measure(self, pool: bytes, volume: VolumeDefinition) -> tuple[int, int]:
-        """What a volume's file takes on disk, and how long it is, in bytes."""
+        """What a volume's file takes on disk, and how long it is, in bytes.
+
+        @raise OSError: it has none.
+        """
         found = os.stat(self._path(pool, volume))
         return found.st_blocks * _SECTOR, found.st_size
 
@@ -70,5 +78,31 @@ class VolumeFiles:
         if self.directory is None:
             self.directory = tempfile.mkdtemp(prefix="virnet-volumes-")
             weakref.finalize(self, shutil.rmtree, self.directory, True)
-        # A name is a client's word: quoted it is one component of a path, and never `..`.
-        return os.path.join(self.directory, formatUUID(pool), "=" + quote(volume.name, safe=""))
+        # Quoted a name is one component of a path, and with something before it never `..`.
+        name = "=" + quote(volume.name, safe="")
+        if len(name) > _FILE_NAME_MAX:
+            name = "+" + sha256(name.encode()).hexdigest()
+        return os.path.join(self.directory, formatUUID(pool), name)
+
+
+def _make(path: str, size: int) -> int:
+    """Make a file that is one hole, and open it.
+
+    @raise OSError: the system refuses; there is no file then.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.truncate(fd, size)
+    except (OSError, OverflowError) as e:
+        os.close(fd)
+        os.unlink(path)
+        if isinstance(e, OverflowError):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG)) from e
+        raise
+    return fd
+
+
+def _error(doing: str, volume: VolumeDefinition, e: OSError) -> RemoteError:
+    return RemoteError.ofSystem(
+        e.errno or 0, f"cannot {doing} volume '{volume.name}': {e.strerror}", ErrorDomain.STORAGE
+    )
