@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
-from virnet.programs.base import Priority, Program
+from virnet.programs.base import Priority, Procedure, Program
 from virnet.xdr import INT, Array, Opaque, Optional, String
 
 TEXT = String(4194304)
@@ -98,3 +99,28 @@ class Echo:
     def blob(self, data: bytes) -> bytes:
         """Return it."""
         return data
+
+
+class IFiles(Interface):
+    """A program whose call brings descriptors."""
+
+    def sizes(number: int, fds: list[int]) -> Deferred[int]:
+        """Return the size of all files given, together."""
+
+
+FILES: Program[IFiles, Any] = Program(
+    0x2ECA0003,
+    1,
+    IFiles,
+    procedures=[Procedure(1, "sizes", (("number", INT),), INT, fds="call")],
+    name="FILES",
+)
+
+
+class Files:
+    """Provides L{IFiles}."""
+
+    def sizes(self, number: int, fds: list[int]) -> int:
+        """Return the size."""
+        assert number == len(fds)
+        return sum(os.fstat(fd).st_size for fd in fds)

@@ -12,7 +12,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
 from tests.peers import Message, RawPeer
-from virnet.server import NetServer, ServerClient, ServerProgram, ServerService
+from virnet.server import NetServer, ServerProgram, ServerService
 
 SECONDS = 20
 
@@ -72,7 +72,6 @@ class SocketTestCase(TestCase):
         self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
         self.path = f"{self.directory}/s"
         self.peers: list[Peer] = []
-        self.connected: list[ServerClient] = []
 
     def serve(self, *programs: ServerProgram) -> NetServer:
         """Start a server; it stops with the test."""

@@ -14,9 +14,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs
-from zope.interface import Interface
 
-from tests.echo import ECHO, Echo
+from tests.echo import ECHO, FILES, Echo, Files
 from tests.peers import (
     CALL_WITH_FDS,
     ERROR,
@@ -28,34 +27,7 @@ from tests.peers import (
     served,
 )
 from tests.server.sockets import SocketTestCase
-from virnet.programs.base import Procedure, Program
 from virnet.server import ServerClient, ServerProgram
-from virnet.xdr import INT
-
-
-class IFiles(Interface):
-    """A program whose call brings descriptors."""
-
-    def sizes(number: int, fds: list[int]) -> Deferred[int]:
-        """Return the size of all files given, together."""
-
-
-FILES: Program[IFiles, Any] = Program(
-    0x2ECA0003,
-    1,
-    IFiles,
-    procedures=[Procedure(1, "sizes", (("number", INT),), INT, fds="call")],
-    name="FILES",
-)
-
-
-class Files:
-    """Provides L{IFiles}."""
-
-    def sizes(self, number: int, fds: list[int]) -> int:
-        """Return the size."""
-        assert number == len(fds)
-        return sum(os.fstat(fd).st_size for fd in fds)
 
 
 class HalfClosed(SocketTestCase):

@@ -113,6 +113,7 @@ class NetClient(RPCProtocol):
         @raise XDRError: an argument does not fit its type; nothing was sent.
         @raise LocalProtocolError: the arguments do not fit into a message, or the connection does not carry
             descriptors; nothing was sent.
+        @raise OSError: one of C{fds} is not open; nothing was sent.
         """
         payload = procedure.encodeArgs(args)
         if self._reason is not None:
@@ -129,8 +130,15 @@ class NetClient(RPCProtocol):
         elif fds:
             if not self.connection.carriesDescriptors:
                 raise LocalProtocolError("Sending file descriptors is not supported on this socket")
-            data = self.connection.call(*target, _Token(procedure, deferred), len(fds))
-            self.send(data, [os.dup(fd) for fd in fds])
+            copies: list[int] = []
+            try:
+                for fd in fds:
+                    copies.append(os.dup(fd))
+                data = self.connection.call(*target, _Token(procedure, deferred), len(fds))
+            except (OSError, LocalProtocolError):
+                closeAll(copies)
+                raise
+            self.send(data, copies)
         else:
             self.send(self.connection.call(*target, _Token(procedure, deferred)))
         return deferred
