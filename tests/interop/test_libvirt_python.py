@@ -153,7 +153,7 @@ say(refused(c.networkLookupByName, "nosuch"))
 say(refused(c.storagePoolLookupByName, "nosuch"))
 say(refused(d.setMemory, 99999999))
 say(refused(d.XMLDesc, 1 << 30))
-say(refused(d.openConsole, None, c.newStream(), 1 << 20))
+say(refused(d.blockPull, "vda", 0, 0))
 """)
 
     def test_read_only_connections_refuse_changes(self) -> None:
