@@ -26,12 +26,12 @@ from virnet import probes
 from virnet.client.program import provide
 from virnet.client.stream import ClientStream
 from virnet.errors import ConnectionLost, KeepAliveTimeout, LocalProtocolError, RemoteProtocolError, XDRError
-from virnet.limits import MESSAGE_MIN
+from virnet.limits import MESSAGE_MIN, SEND_BUFFER
 from virnet.programs.base import Procedure, Program
 from virnet.transport.protocol import RPCProtocol
 from virnet.transport.sender import closeAll
 from virnet.wire.connection import ClientConnection
-from virnet.wire.events import CallFailed, EventReceived, ReplyReceived, StreamReceived
+from virnet.wire.events import CallFailed, EventReceived, ReplyReceived, Send, StreamReceived
 from virnet.wire.message import rpcError
 from virnet.wire.stream import ClientAction, StreamKey
 
@@ -258,6 +258,14 @@ class NetClient(RPCProtocol):
     @property
     def readingHeld(self) -> bool:
         return bool(self._holding)
+
+    # Keepalive
+
+    def _answer(self, event: Send) -> None:
+        # Nothing but PONGs is answered here. They must not pile up for a server that does not read; what
+        # waits for it already is a sign of life, and would be in front of them.
+        if self.sender.queued <= SEND_BUFFER:
+            super()._answer(event)
 
     # The end
 
