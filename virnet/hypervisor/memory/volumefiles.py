@@ -8,7 +8,6 @@ Rules:
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -61,7 +60,7 @@ class VolumeFiles:
             return
         try:
             os.unlink(self._path(pool, volume))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as e:
             raise _error("remove", volume, e) from e
@@ -93,11 +92,9 @@ def _make(path: str, size: int) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.truncate(fd, size)
-    except (OSError, OverflowError) as e:
+    except OSError:
         os.close(fd)
         os.unlink(path)
-        if isinstance(e, OverflowError):
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG)) from e
         raise
     return fd
 
