@@ -5,7 +5,8 @@ Measure virnet against its peers, alternating in the same run, and print a table
  2. our client and libvirt-python on the same libvirtd, and against the raw client, which shows what
     that libvirtd can answer at most
  3. our client on our server against AMP and Perspective Broker
- 4. our codecs against code written by hand with xdrlib3
+ 4. volumes uploaded and downloaded: our server and libvirtd under virsh, our client and virsh on libvirtd
+ 5. our codecs against code written by hand with xdrlib3
 
 A ratio is ours/peer of two measurements taken one after the other, the median over the rounds, with
 the lowest and the highest; above 1 we are the faster. "cpu us" is the processor time that the

@@ -10,6 +10,7 @@ from tests.bench.codecs import codecCases
 from tests.bench.processes import Processes
 from tests.bench.rawclient import CALLS
 from tests.bench.rounds import Case, Contender, Sample
+from tests.bench.transfers import MEBIBYTES, TRANSFERS
 
 SAME_CALLS = ("connectGetLibVersion", "domainLookupByName")
 """What the AMP and Perspective Broker peers have too."""
@@ -84,5 +85,19 @@ def allCases(processes: Processes) -> list[Case]:
         )
         for depth in (1, 32)
         for call in SAME_CALLS
+    ]
+    title = f"volumes of {MEBIBYTES} MiB"
+    ourVolumes = contender("virnet", "virsh", "virnet", "server")
+    libvirtdVolumes = contender("libvirtd", "virsh", "libvirtd", "server")
+    ourTransfers = contender("virnet", "transfers", "libvirtd", "client")
+    virsh = contender("virsh", "virsh", "libvirtd", "client")
+    cases += [
+        Case(
+            f"volumes of {MEBIBYTES} MiB, server, virsh", way, ourVolumes(way, 1), (libvirtdVolumes(way, 1),)
+        )
+        for way in TRANSFERS
+    ]
+    cases += [
+        Case(f"{title}, client on libvirtd", way, ourTransfers(way, 1), (virsh(way, 1),)) for way in TRANSFERS
     ]
     return cases + codecCases()

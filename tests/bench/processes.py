@@ -6,13 +6,16 @@ by its process id however the bench ends.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 from tests.bench.rounds import Absent, Sample
+from tests.bench.transfers import VirshWorker, makeVolume
 from tests.interop.support import ROOT, Daemon, LibvirtDaemon, VirnetDaemon
 
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -118,7 +121,8 @@ class Processes:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._servers: dict[str, Daemon] = {}
-        self._workers: dict[tuple[str, str], Worker] = {}
+        self._workers: dict[tuple[str, str], Worker | VirshWorker] = {}
+        self._volumes: dict[str, tuple[str, str, Path]] = {}
 
     def __enter__(self) -> Processes:
         return self
@@ -138,18 +142,48 @@ class Processes:
             self._servers[name] = server
         return self._servers[name]
 
-    def worker(self, name: str, serverName: str) -> Worker:
+    def worker(self, name: str, serverName: str) -> Worker | VirshWorker:
         """
-        @param name: C{raw}, C{libvirt-python}, C{virnet}, C{amp} or C{pb}.
+        @param name: C{raw}, C{libvirt-python}, C{virnet}, C{amp} or C{pb}; C{virsh} and C{transfers} for
+            volumes.
         @raise Absent: if its program, or the server's, is not installed.
         """
         key = name, serverName
         if key not in self._workers:
-            worker = Worker(self._workerCommand(name, self.server(serverName)))
+            worker = self._startWorker(name, serverName)
             self._stack.callback(worker.stop)
             worker.read()
             self._workers[key] = worker
         return self._workers[key]
+
+    def _startWorker(self, name: str, serverName: str) -> Worker | VirshWorker:
+        if name == "virsh":
+            return VirshWorker(*self._volume(serverName))
+        if name == "transfers":
+            uri, pool, source = self._volume(serverName)
+            return Worker([sys.executable, "-m", "tests.bench.transfers", uri, pool, str(source)])
+        return Worker(self._workerCommand(name, self.server(serverName)))
+
+    def _volume(self, serverName: str) -> tuple[str, str, Path]:
+        """
+        A server's URI, its pool with the volume, and the file that is sent.
+
+        @raise Absent: if it has no storage.
+        """
+        if serverName not in self._volumes:
+            if shutil.which("virsh") is None:
+                raise Absent("virsh is not installed")
+            server = self.server(serverName)
+            uri, pool, directory = server.uri, "default-pool", None
+            if serverName == "libvirtd":
+                if os.geteuid() != 0:
+                    raise Absent("libvirt's storage driver wants root")
+                uri, pool = f"storage+unix:///system?socket={server.socketPath}", "p"
+                directory = server.directory / "pool"
+            source = server.directory / "source"
+            makeVolume(uri, pool, source, directory)
+            self._volumes[serverName] = uri, pool, source
+        return self._volumes[serverName]
 
     def _makeServer(self, name: str) -> Daemon:
         if name == "virnet":
