@@ -114,6 +114,8 @@ class RPCProtocol(Protocol):
         if self.ending:
             os.close(descriptor)
             return
+        # Twisted receives without MSG_CMSG_CLOEXEC.
+        os.set_inheritable(descriptor, False)
         if SOCKET_RECV_FD.listeners:
             SOCKET_RECV_FD(self.transport, descriptor)
         self._descriptors.append(descriptor)

@@ -18,7 +18,6 @@ that fits into the socket's buffer can leave in the call that made it.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,7 +26,7 @@ from twisted.internet.tcp import Connection
 
 from virnet.errors import LocalProtocolError
 from virnet.limits import SEND_BUFFER
-from virnet.transport.sender import BufferedSender
+from virnet.transport.sender import BufferedSender, closeAll
 
 _PIECE = 16384
 """Bytes the transport gets to say when the socket is writable: fits when it is, costs little to copy."""
@@ -156,9 +155,9 @@ class WriteThrough(BufferedSender):
         super().drained()
 
     def _closeGiven(self) -> None:
-        given, self._given = self._given, None
-        if given is not None:
-            os.close(given)
+        if self._given is not None:
+            closeAll((self._given,))
+            self._given = None
 
     def _drop(self) -> None:
         super()._drop()
