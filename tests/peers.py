@@ -14,7 +14,6 @@ from virnet.client import NetClient, NetClientFactory
 from virnet.errors import RemoteError
 from virnet.programs.base import Procedure, Program
 from virnet.server import NetServer, ServerClient, ServerProgram
-from virnet.server.service import ServerClientFactory
 from virnet.testing import WINDOW, MemoryAddress, StrictTransport, joined
 from virnet.wire.message import ERROR_PAYLOAD, encodeError
 
@@ -171,8 +170,7 @@ class ServerSession(_Session):
         super().__init__()
         self.server = server if server is not None else NetServer(Clock(), programs)
         self.clock = self.server.reactor
-        factory = ServerClientFactory(self.server, auth=auth)
-        self.client: ServerClient = factory.buildProtocol(MemoryAddress("peer"))
+        self.client: ServerClient = self.server.buildClient(False, auth)
         self.transport, _ = joined(self.clock, self.peer, self.client, window=window, readSize=readSize)
 
 

@@ -29,7 +29,6 @@ from zope.interface import implementer
 
 from virnet.client import NetClient, NetClientFactory
 from virnet.server import NetServer, ServerClient, ServerProgram
-from virnet.server.service import ServerClientFactory
 
 __all__ = ["ConnectedPair", "MemoryAddress", "StrictTransport", "connectedPair", "joined"]
 
@@ -282,7 +281,7 @@ def connectedPair(
     """
     server = served if isinstance(served, NetServer) else NetServer(Clock(), served)
     clock: Clock = server.reactor
-    serverClient = ServerClientFactory(server, readonly).buildProtocol(MemoryAddress("client"))
+    serverClient = server.buildClient(readonly)
     client = NetClientFactory(clock).buildProtocol(MemoryAddress("server"))
     joined(clock, client, serverClient, window=window, readSize=readSize)
     return ConnectedPair(client, serverClient, server, clock)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from tests.echo import ECHO, Echo
 from virnet import probes
@@ -129,6 +130,15 @@ class Subscriptions(_Case):
         self.assertEqual({each.name for each in named}, set(PROBES))
 
 
+@implementer(ILogObserver)
+class _Observer:
+    def __init__(self, events: list[dict[str, Any]]) -> None:
+        self._events = events
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        self._events.append(event)
+
+
 class Lines(_Case):
     """What people read."""
 
@@ -145,7 +155,7 @@ class Lines(_Case):
 
     def test_a_trace_is_structured_events(self) -> None:
         events: list[dict[str, Any]] = []
-        self.addCleanup(trace("rpc_client_msg_*", Logger(namespace="test", observer=events.append)))
+        self.addCleanup(trace("rpc_client_msg_*", Logger(namespace="test", observer=_Observer(events))))
         pair = self.pair()
         pair.client.program(ECHO).ping()
         pair.flush()

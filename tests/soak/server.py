@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from twisted.internet import reactor as installed
-from twisted.logger import globalLogBeginner
+from twisted.logger import LogPublisher, globalLogBeginner
 
 from tests.soak.program import SOAK, Soak
 from virnet.hypervisor.memory import MemoryHypervisor
@@ -19,7 +19,7 @@ def main(path: str) -> None:
     """Serve until told to stop."""
     reactor: Any = installed
     # Until logging begins Twisted keeps every event, and with it whom it is about.
-    globalLogBeginner.beginLoggingTo([lambda event: None], redirectStandardIO=False)
+    globalLogBeginner.beginLoggingTo([LogPublisher()], redirectStandardIO=False)
     server = NetServer(
         reactor,
         [ServerProgram(REMOTE, sessionsOf(MemoryHypervisor())), ServerProgram(SOAK, Soak)],

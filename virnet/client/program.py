@@ -14,10 +14,15 @@ from twisted.internet.defer import Deferred
 from zope.interface import directlyProvides
 
 from virnet.programs.base import Procedure, Program
+from virnet.programs.typedparams import TypedParams
+from virnet.wire.message import rpcError
 
 I = TypeVar("I")  # noqa: E741 - an interface, as zope names them
 
 Call = Callable[..., "Deferred[Any]"]
+
+_LIMIT = "nparams"
+"""The argument by which a caller says how many typed parameters it can take; 0 asks how many there are."""
 
 _classes: WeakKeyDictionary[Any, type] = WeakKeyDictionary()
 
@@ -47,6 +52,14 @@ def provide(program: Program[I], call: Call) -> I:
     return cast(I, provider)
 
 
+def _checkCount(result: Any, asked: int) -> Any:
+    """Refuse more typed parameters than were asked for: the caller counts on its number (R157)."""
+    params = result if isinstance(result, TypedParams) else getattr(result, "params", ())
+    if len(params) > asked > 0:
+        raise rpcError(f"too many parameters in the reply: {len(params)}, {asked} were asked for")
+    return result
+
+
 def _method(procedure: Procedure) -> Callable[..., Deferred[Any]]:
     names = tuple(name for name, _ in procedure.args)
     arity = len(names)
@@ -57,6 +70,10 @@ def _method(procedure: Procedure) -> Callable[..., Deferred[Any]]:
         if keywords or len(args) != arity:
             args = _bind(args, keywords)
         return self._call(procedure, args)
+
+    def methodWithLimit(self: ClientProgram, *args: Any, **keywords: Any) -> Deferred[Any]:
+        bound = _bind(args, keywords)
+        return self._call(procedure, bound).addCallback(_checkCount, bound[names.index(_LIMIT)])
 
     def methodWithDescriptors(
         self: ClientProgram, *args: Any, fds: Sequence[int] = (), **keywords: Any
@@ -80,7 +97,11 @@ def _method(procedure: Procedure) -> Callable[..., Deferred[Any]]:
             raise TypeError(f"{procedure.name}({', '.join(names)}): argument {name!r} {problem}")
         return tuple(bound)
 
-    made: Callable[..., Deferred[Any]] = methodWithDescriptors if procedure.fds == "call" else method
+    made: Callable[..., Deferred[Any]] = method
+    if procedure.fds == "call":
+        made = methodWithDescriptors
+    elif _LIMIT in names:
+        made = methodWithLimit
     made.__name__ = procedure.name
     made.__qualname__ = f"{procedure.program.name}.{procedure.name}"
     made.__doc__ = f"Call procedure {procedure.number} with ({', '.join(names)})."

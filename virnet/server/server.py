@@ -242,6 +242,10 @@ class NetServer(MultiService):
 
     # Starting and stopping
 
+    def privilegedStartService(self) -> None:
+        """Bind everything that listens, before privileges are dropped."""
+        super().privilegedStartService()
+
     def startService(self) -> None:
         """Start the threads and everything that listens."""
         self.workers.start()

@@ -27,6 +27,7 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -37,6 +38,7 @@ from virnet.server.server import IAcceptor, NetServer
 class ServerClientFactory(Factory):
     """Makes the protocol of each accepted connection."""
 
+    _log = Logger()
     noisy = False
 
     def __init__(self, server: NetServer, readonly: bool = False, auth: bool = False) -> None:
@@ -44,9 +46,16 @@ class ServerClientFactory(Factory):
         self.readonly = readonly
         self.auth = auth
 
-    def buildProtocol(self, addr: IAddress | None) -> ServerClient:
-        """Make the protocol for a connection."""
-        client = self.server.buildClient(self.readonly, self.auth)
+    def buildProtocol(self, addr: IAddress | None) -> ServerClient | None:
+        """Make the protocol for a connection.
+
+        @return: C{None} where that fails: Twisted then closes the connection, and would not for an exception.
+        """
+        try:
+            client = self.server.buildClient(self.readonly, self.auth)
+        except Exception:
+            self._log.failure("a connection from {address} cannot be served", address=addr)
+            return None
         client.factory = self
         return client
 
