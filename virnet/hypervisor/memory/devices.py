@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -168,8 +169,10 @@ class Devices:
         domain = self._graphics(dom, idx)
         if len(fds) != 1:
             raise invalidArgument(f"graphics take 1 file descriptor, {len(fds)} came with the call")
-        # Of whatever family it is: a duplicate is all this is about.
-        viewer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, *_duplicates(fds))
+        if not stat.S_ISSOCK(os.fstat(fds[0]).st_mode):
+            raise invalidArgument("graphics take a socket")
+        (fd,) = _duplicates(fds)
+        viewer = socket.socket(fileno=fd)
         try:
             # It is the client's: it may be full, and must not hold us up.
             viewer.send(GREETING, socket.MSG_DONTWAIT)
