@@ -307,7 +307,7 @@ class TransportContract(_Mixin):
         self.assertTrue(await theirs.has(len(everything)) == everything)
         await self.finish(ours, theirs)
 
-    async def test_nothing_is_lost_of_a_very_large_write_to_a_slow_reader(self) -> None:
+    async def test_R052_nothing_is_lost_of_a_very_large_write_to_a_slow_reader(self) -> None:
         ours, theirs = await self.connect()
         data = pattern(LARGE)
         theirs.readSlowly()
@@ -583,7 +583,7 @@ class TransportContract(_Mixin):
 
     # The end
 
-    async def test_after_the_end_nothing_has_an_effect(self) -> None:
+    async def test_R057_after_the_end_nothing_has_an_effect(self) -> None:
         for closed in (True, False):
             ours, theirs = await self.connect()
             if closed:
