@@ -84,6 +84,9 @@ while reading is held back."""
 STREAM_BUFFER = 2097152
 """Bytes of a stream that wait at the client for a reader before the connection is not read any more."""
 
+STREAM_READ = 262144
+"""Bytes that are read from the socket of a client at a time once it has opened a stream to read."""
+
 FILE_CHUNK = 1048576
 """Bytes of a file that are read or written in one turn of a thread."""
 

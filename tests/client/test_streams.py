@@ -535,6 +535,24 @@ class ReceiveInto(_Case):
             self.assertTrue(status.st_blocks * 512 <= 1 << 16, status.st_blocks)
             self.assertEqual(os.pread(target.fileno(), 4098, (1 << 20) - 1), b"\0" + b"x" * 4096 + b"\0")
 
+    def test_a_file_gets_what_came_soon_also_when_no_more_comes(self) -> None:
+        with tempfile.TemporaryFile() as target:
+            receiving = self.begin(self.stream.receiveInto(target))
+            self.tell(CONTINUE, b"a")
+            self.tell(CONTINUE, b"b")
+            self.session.clock.advance(0.1)
+            self.assertEqual(os.pread(target.fileno(), 10, 0), b"ab")
+            self.finishIt()
+            self.successResultOf(receiving)
+            self.assertEqual(self.session.clock.getDelayedCalls(), [])
+
+    def test_a_file_gets_what_came_before_an_error(self) -> None:
+        with tempfile.TemporaryFile() as target:
+            receiving = self.begin(self.stream.receiveInto(target))
+            self.session.send(self.packet(CONTINUE, b"ab"), self.packet(ERROR, encodeError(GAVE_UP)))
+            self.failureResultOf(receiving, RemoteError)
+            self.assertEqual(os.pread(target.fileno(), 10, 0), b"ab")
+
     def test_a_file_is_written_from_its_position(self) -> None:
         with tempfile.TemporaryFile() as target:
             target.write(b"before ")
@@ -631,7 +649,7 @@ class ReceiveInto(_Case):
         before = len(os.listdir("/proc/self/fd"))
         with open("/dev/full", "wb", buffering=0) as target:
             receiving = self.begin(self.stream.receiveInto(target))
-            answer = self.session.send(self.packet(CONTINUE, b"ab"))
+            answer = self.session.send(self.packet(CONTINUE, b"ab"), self.packet(CONTINUE))
             self.assertEqual(said(answer), [(STREAM, ERROR, b"")])
             self.failureResultOf(receiving, OSError)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)

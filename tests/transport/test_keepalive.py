@@ -160,7 +160,7 @@ class Server(_Case):
         self.assertDead()
 
     def test_one_whose_slots_are_all_held_is_not_given_up(self) -> None:
-        # libvirtd does not see its PONGs either, and closes it. Nor are its PINGs seen: it gets PONGs unasked.
+        # libvirtd does not see its PONGs either, and closes it. Nor are its PINGs seen: PONGs go out unasked.
         gate: Deferred[str] = Deferred()
 
         class Slow(Echo):

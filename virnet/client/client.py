@@ -26,7 +26,7 @@ from virnet import probes
 from virnet.client.program import provide
 from virnet.client.stream import ClientStream
 from virnet.errors import ConnectionLost, KeepAliveTimeout, LocalProtocolError, RemoteProtocolError, XDRError
-from virnet.limits import MESSAGE_MIN, SEND_BUFFER
+from virnet.limits import MESSAGE_MIN, SEND_BUFFER, STREAM_READ
 from virnet.programs.base import Procedure, Program
 from virnet.transport.protocol import RPCProtocol
 from virnet.transport.sender import closeAll
@@ -126,6 +126,9 @@ class NetClient(RPCProtocol):
             data, side = self.connection.callWithStream(*target, token)
             sparse = procedure.sparse and bool(args[-1] & 1)
             token.stream = self._streams[side.key] = ClientStream(self, side, sparse)
+            if procedure.stream != "write":
+                # Twisted's sockets read 64 KiB at a time: let them read whole packets.
+                cast(Any, self.transport).bufferSize = STREAM_READ
             self.send(data)
         elif fds:
             if not self.connection.carriesDescriptors:

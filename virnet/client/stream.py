@@ -218,8 +218,11 @@ class ClientStream:
         try:
             while item := await self.receive():
                 batch = [item]
-                while self._items and len(batch) < _BATCH:
+                size = _cost(item)
+                # A thread costs about as much as writing a packet does: give it several.
+                while size < FILE_CHUNK and await self._hasMore():
                     batch.append(self._take())
+                    size += _cost(batch[-1])
                 await file.run(writer.writeAll, batch)
                 total += sum(map(_length, batch))
                 if progress is not None:
@@ -228,6 +231,19 @@ class ClientStream:
         finally:
             file.close()
         return total
+
+    async def _hasMore(self) -> bool:
+        """Whether something can be read now, or in a moment."""
+        if not self._items and not self._eof:
+            reader: Deferred[None] = Deferred(self._readerCancelled)
+            self._reader = reader
+            timer = self._client.clock.callLater(_MOMENT, self._wake)
+            try:
+                await reader
+            finally:
+                if timer.active():
+                    timer.cancel()
+        return bool(self._items)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """Write everything into a consumer that has this stream as its push producer; holes as zeros.
@@ -508,7 +524,9 @@ class ClientStream:
 
 
 _USABLE = frozenset((ClientState.OPEN, ClientState.ENDED))
-_BATCH = 64
+_MOMENT = 0.01
+"""Seconds that what came waits for more before it is written to a file."""
+
 _OVERHEAD = 128
 """Bytes that the smallest item costs while it waits."""
 
