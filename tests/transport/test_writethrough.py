@@ -367,6 +367,7 @@ class Choosing(SenderCase):
         verifyObject(ITransport, end.out)
         verifyObject(IConsumer, end.out)
         self.assertIs(end.out.getHandle().family, socket.AF_UNIX)
+        self.assertTrue(end.out.carriesDescriptors)
 
     async def test_a_wrapper_of_a_socket_is_not_bypassed(self) -> None:
         class Upper(ProtocolWrapper):
@@ -389,6 +390,7 @@ class Choosing(SenderCase):
         self.assertEqual(await self.bytesOf(peer, 4), b"LOUD")
         fd = self.kept("x")
         self.assertRaises(LocalProtocolError, end.out.send, b"message", [fd])
+        self.assertFalse(end.out.carriesDescriptors)
         await self.abort(end)
 
 

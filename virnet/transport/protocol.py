@@ -86,9 +86,9 @@ class RPCProtocol(Protocol):
         setNoDelay = getattr(transport, "setTcpNoDelay", None)
         if setNoDelay is not None:
             setNoDelay(True)
-        if getattr(handle, "family", None) == socket.AF_UNIX:
-            self.connection.acceptDescriptors()
         self.sender = senderFor(transport)
+        if self.sender.carriesDescriptors:
+            self.connection.acceptDescriptors()
         self._sendNow = self.sender.send
         self.connection.received = self.probeReceived
         self.connection.owner = self

@@ -76,6 +76,9 @@ class BufferedSender:
     streaming = True
     """How this is registered with the transport."""
 
+    carriesDescriptors = False
+    """Whether descriptors can be sent."""
+
     def __init__(self, transport: Any) -> None:
         """@param transport: connected; nothing was written to it, and nothing but this writes to it or closes
         it from now on.

@@ -49,7 +49,7 @@ class WriteThrough(BufferedSender):
         """
         sock: socket.socket = transport.getHandle()
         self._sendNow = sock.send
-        self._carriesDescriptors = sock.family == socket.AF_UNIX
+        self.carriesDescriptors = sock.family == socket.AF_UNIX
         self._given: int | None = None
         super().__init__(transport)
 
@@ -63,7 +63,7 @@ class WriteThrough(BufferedSender):
         """
         done = 0
         if fds:
-            if not self._carriesDescriptors:
+            if not self.carriesDescriptors:
                 raise LocalProtocolError("Sending file descriptors is not supported on this socket")
         elif self._direct:
             try:
