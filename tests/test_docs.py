@@ -183,6 +183,9 @@ class GuidesTests(SynchronousTestCase):
     def test_declare_a_program_of_your_own(self) -> None:
         self.follow("howto/own-program.rst")
 
+    def test_move_data_through_streams(self) -> None:
+        self.follow("howto/streams.rst")
+
 
 class ExamplesTests(SynchronousTestCase):
     """
