@@ -212,10 +212,17 @@ def typedParams(item: Node, max: int | None) -> Mapped:
     return Mapped(Array(item, max), _load, _dump)
 
 
+# Past the constructor, which is a Python function.
+_make = tuple.__new__
+
+
 def _load(items: list[tuple[str, tuple[int, Any]]]) -> TypedParams:
-    return TypedParams._of(
-        TypedParam(field, _TYPES[type], bool(value) if type == 6 else value) for field, (type, value) in items
-    )
+    params = TypedParams.__new__(TypedParams)
+    params._entries = [
+        _make(TypedParam, (field, _TYPES[type], value if type != 6 else bool(value)))
+        for field, (type, value) in items
+    ]
+    return params
 
 
 _TYPES = {int(type): type for type in TypedParamType}
@@ -227,10 +234,7 @@ def _dump(params: Any) -> list[tuple[str, tuple[int, Any]]]:
     name = params.oversized()
     if name is not None:
         raise ValueError(f"parameter name {name!r} is longer than {FIELD_MAX} bytes")
-    return [
-        (field, (type.value, int(value) if type.value == 6 else value))
-        for field, type, value in params._entries
-    ]
+    return [(field, (type, int(value) if type == 6 else value)) for field, type, value in params._entries]
 
 
 def _tooLong(field: str) -> bool:

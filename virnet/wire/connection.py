@@ -78,6 +78,9 @@ Programs = Mapping[tuple[int, int], Mapping[int, Any]]
 
 
 _UNWATCHED = Probe("", "")
+# Past the constructors of named tuples, which are Python functions.
+_new = tuple.__new__
+
 _OVER = frozenset((ClientState.FAILED, ClientState.CLOSED))
 
 
@@ -236,7 +239,7 @@ class ServerConnection(_Connection):
         if not self.authenticated and (program, number) not in ALLOWED_UNAUTHENTICATED:
             return self._refuse(header, data, "authentication required")
         self.inProgress += 1
-        return CallReceived(header, procedure, data, *_payload(header, data))
+        return _new(CallReceived, (header, procedure, data, *_payload(header, data)))
 
     def _stream(self, header: MessageHeader, data: bytes) -> Event:
         stream = self.streams.get(StreamKey(header.program, header.version, header.procedure, header.serial))
@@ -380,7 +383,7 @@ class ClientConnection(_Connection, Generic[T]):
         if number != expected:
             error = _internal(f"Unexpected message proc {number} != {expected}")
         elif status == OK:
-            return ReplyReceived(token, data, offset, descriptors)
+            return _new(ReplyReceived, (token, data, offset, descriptors))
         elif status == ERROR:
             try:
                 error = decodeError(data, offset)

@@ -75,12 +75,12 @@ class MessageHeader(NamedTuple):
 _LAYOUT = struct.Struct(">IIIiiIi")
 _pack = _LAYOUT.pack
 _unpack = _LAYOUT.unpack_from
-_make = MessageHeader._make
+_new = tuple.__new__
 
 
 def decodeHeader(data: bytes) -> MessageHeader:
     """Read the header of a whole message of at least L{limits.MESSAGE_MIN} bytes."""
-    return _make(_unpack(data))
+    return _new(MessageHeader, _unpack(data))
 
 
 def encodeMessage(

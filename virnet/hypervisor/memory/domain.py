@@ -11,6 +11,8 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
 from virnet.hypervisor.memory.checks import checkFlags, checkNotEmpty, internalError, invalidOperation
@@ -103,32 +105,43 @@ def stop(
         state.domains.remove(domain)
 
 
+_Tests = tuple[tuple[int, Callable[[MemoryDomain], bool]], ...]
+
+
+def _group(**tests: Callable[[MemoryDomain], bool]) -> tuple[int, _Tests]:
+    # Plain numbers: an operator of IntFlag costs a microsecond.
+    flags = tuple((int(ConnectListAllDomainsFlags[name]), fits) for name, fits in tests.items())
+    return sum(flag for flag, _ in flags), flags
+
+
+_NAMED_STATES = (DomainState.RUNNING, DomainState.PAUSED, DomainState.SHUTOFF)
+_LIST_GROUPS = (
+    _group(ACTIVE=lambda d: d.active, INACTIVE=lambda d: not d.active),
+    _group(PERSISTENT=lambda d: d.persistent, TRANSIENT=lambda d: not d.persistent),
+    _group(
+        RUNNING=lambda d: d.state == DomainState.RUNNING,
+        PAUSED=lambda d: d.state == DomainState.PAUSED,
+        SHUTOFF=lambda d: d.state == DomainState.SHUTOFF,
+        OTHER=lambda d: d.state not in _NAMED_STATES,
+    ),
+    _group(MANAGEDSAVE=lambda d: d.managedSave, NO_MANAGEDSAVE=lambda d: not d.managedSave),
+    _group(AUTOSTART=lambda d: d.autostart, NO_AUTOSTART=lambda d: not d.autostart),
+    _group(HAS_SNAPSHOT=lambda d: len(d.snapshots) > 0, NO_SNAPSHOT=lambda d: not len(d.snapshots)),
+    _group(HAS_CHECKPOINT=lambda d: False, NO_CHECKPOINT=lambda d: True),
+)
+_LIST_FLAGS = sum(mask for mask, _ in _LIST_GROUPS)
+
+
 def matches(domain: MemoryDomain, flags: int) -> bool:
     """Whether a domain is one of those to be listed.
 
     @param flags: L{ConnectListAllDomainsFlags}; of each group either none is set or one that fits.
     """
-    f = ConnectListAllDomainsFlags
-    other = domain.state not in (DomainState.RUNNING, DomainState.PAUSED, DomainState.SHUTOFF)
-    groups = (
-        ((f.ACTIVE, domain.active), (f.INACTIVE, not domain.active)),
-        ((f.PERSISTENT, domain.persistent), (f.TRANSIENT, not domain.persistent)),
-        (
-            (f.RUNNING, domain.state == DomainState.RUNNING),
-            (f.PAUSED, domain.state == DomainState.PAUSED),
-            (f.SHUTOFF, domain.state == DomainState.SHUTOFF),
-            (f.OTHER, other),
-        ),
-        ((f.MANAGEDSAVE, domain.managedSave), (f.NO_MANAGEDSAVE, not domain.managedSave)),
-        ((f.AUTOSTART, domain.autostart), (f.NO_AUTOSTART, not domain.autostart)),
-        ((f.HAS_SNAPSHOT, len(domain.snapshots) > 0), (f.NO_SNAPSHOT, not len(domain.snapshots))),
-        ((f.HAS_CHECKPOINT, False), (f.NO_CHECKPOINT, True)),
+    return all(
+        any(fits(domain) for flag, fits in tests if flags & flag)
+        for mask, tests in _LIST_GROUPS
+        if flags & mask
     )
-    for group in groups:
-        asked = [fits for flag, fits in group if flags & flag]
-        if asked and not any(asked):
-            return False
-    return True
 
 
 @partialImplementer(IDomain)
@@ -144,7 +157,7 @@ class Domains:
     # Listing and finding
 
     def connectListAllDomains(self, need_results: int, flags: int) -> ConnectListAllDomainsRet:
-        checkFlags("testConnectListAllDomains", flags, sum(ConnectListAllDomainsFlags))
+        checkFlags("testConnectListAllDomains", flags, _LIST_FLAGS)
         found = [domain.reference for domain in self._state.domains if matches(domain, flags)]
         return ConnectListAllDomainsRet(found if need_results else [], len(found))
 
@@ -238,7 +251,8 @@ class Domains:
         if "/" in name:
             raise xmlError(f"name {name} cannot contain '/'", ErrorDomain.TEST)
         tell(self._state, domain, DomainEventType.UNDEFINED, DomainEventUndefinedDetailType.RENAMED)
-        domain.definition.name = name
+        before, domain.definition.name = domain.name, name
+        self._state.domains.renamed(domain, before)
         tell(self._state, domain, DomainEventType.DEFINED, DomainEventDefinedDetailType.RENAMED)
         return 0
 

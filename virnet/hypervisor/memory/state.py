@@ -194,7 +194,7 @@ O = TypeVar("O", bound=_Object)  # noqa: E741 - an object
 
 
 class Objects(Generic[O]):
-    """Objects of one kind by uuid, in the order they came."""
+    """Objects of one kind by uuid and by name, in the order they came."""
 
     def __init__(self, kind: str, domain: ErrorDomain) -> None:
         """@param kind: how errors call it.
@@ -203,6 +203,7 @@ class Objects(Generic[O]):
         self._kind = kind
         self._domain = domain
         self._byUUID: dict[bytes, O] = {}
+        self._byName: dict[str, O] = {}
 
     def __iter__(self) -> Iterator[O]:
         return iter(list(self._byUUID.values()))
@@ -216,7 +217,7 @@ class Objects(Generic[O]):
 
     def byName(self, name: str) -> O | None:
         """Find by name."""
-        return next((found for found in self._byUUID.values() if found.name == name), None)
+        return self._byName.get(name)
 
     def same(self, definition: _Named) -> O | None:
         """Find the object that a definition is of.
@@ -239,11 +240,17 @@ class Objects(Generic[O]):
 
     def add(self, made: O) -> None:
         """Take an object in."""
-        self._byUUID[made.uuid] = made
+        self._byUUID[made.uuid] = self._byName[made.name] = made
+
+    def renamed(self, found: O, before: str) -> None:
+        """An object has another name than C{before}."""
+        del self._byName[before]
+        self._byName[found.name] = found
 
     def remove(self, gone: O) -> None:
         """Let an object go."""
         self._byUUID.pop(gone.uuid, None)
+        self._byName.pop(gone.name, None)
 
 
 class MemoryState:
