@@ -21,7 +21,14 @@ from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.trial.unittest import TestCase
 
-from tests.contracts.transport import End, SecuredEnd, SocketContract, TransportContract, reactor
+from tests.contracts.transport import (
+    End,
+    FullContract,
+    SecuredEnd,
+    SocketContract,
+    TransportContract,
+    reactor,
+)
 from virnet.testing import joined
 from virnet.transport.writethrough import senderFor
 
@@ -127,20 +134,10 @@ class TwistedUNIX(_UNIX, SocketContract, TestCase):
 
 
 class TwistedTLS(_TLS, TestCase):
-    """Twisted's TLS transport, but for what it does wrong."""
-
-    async def test_loseConnection_waits_for_a_pull_producer(self) -> None:
-        """C{unregisterProducer} closes in front of what was collected to be written together."""
-
-    test_loseConnection_waits_for_a_pull_producer.skip = "Twisted's TLS loses the last writes"  # type: ignore[attr-defined]
-
-    async def test_stopProducing_closes(self) -> None:
-        """It is the TCP transport's, which knows nothing of TLS."""
-
-    test_stopProducing_closes.skip = "Twisted's TLS closes without its own end"  # type: ignore[attr-defined]
+    """Twisted's TLS transport, which does not hold the full contract."""
 
 
-class InMemory(_InMemory, TestCase):
+class InMemory(_InMemory, FullContract, TestCase):
     """The strict transport is not stricter than Twisted's."""
 
 
@@ -168,7 +165,7 @@ class WriteThroughUNIXClient(WriteThroughUNIX):
     listens = False
 
 
-class BufferedTLS(_TLS, TestCase):
+class BufferedTLS(_TLS, FullContract, TestCase):
     """Ours on Twisted's TLS."""
 
     sender = staticmethod(senderFor)
@@ -180,7 +177,7 @@ class BufferedTLSClient(BufferedTLS):
     listens = False
 
 
-class BufferedInMemory(_InMemory, TestCase):
+class BufferedInMemory(_InMemory, FullContract, TestCase):
     """Ours on the strict transport."""
 
     sender = staticmethod(senderFor)
