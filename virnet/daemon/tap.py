@@ -76,7 +76,10 @@ class Options(usage.Options):
 
     synopsis = "[options]"
 
-    optParameters = [[option, None, value, said, _count] for option, _, value, said in LIMITS]
+    optParameters = [
+        *([option, None, value, said, _count] for option, _, value, said in LIMITS),
+        ["state-directory", None, None, "Where to keep what is in volumes; else it goes with the daemon."],
+    ]
 
     compData = usage.Completions(multiUse={"listen", "listen-readonly", "trace"})
 
@@ -148,7 +151,7 @@ def makeService(options: Options) -> IService:
     except ListenError as e:
         raise CannotStart(str(e)) from e
     programs = [
-        ServerProgram(REMOTE, sessionsOf(MemoryHypervisor())),
+        ServerProgram(REMOTE, sessionsOf(MemoryHypervisor(stateDirectory=options["state-directory"]))),
         # A client of either is told that the hypervisor has no such thing, not that there is no such program.
         ServerProgram(QEMU, lambda client: ()),
         ServerProgram(LXC, lambda client: ()),
