@@ -1,7 +1,7 @@
 """
 Measure what sends: our senders against the C{write} of the transports they stand on, alternating in one run.
 
-One process holds the same two protocols over both, on the same reactor; a blocking client in another is the
+One process holds the same protocols over both, on the same reactor; a blocking client in another is the
 load. "echo" answers messages of 28 bytes one by one, as a server answers calls; "packets" sends packets
 of 262,148 bytes, the next when the one before has left; "32 MiB" sends the largest message, once for each
 byte it gets. A rate is of calls, packets and messages a second.
@@ -51,6 +51,24 @@ class Echo(Protocol):
         write = self._write
         for _ in range(len(data) // MESSAGE_MIN):
             write(CALL)
+
+
+class OurEcho(Echo):
+    """
+    The same, and as our connections do it: what answers what came together leaves together.
+    """
+
+    def connectionMade(self) -> None:
+        self._out = self._sender(self.transport)
+        self._write = self._out.write
+
+    def dataReceived(self, data: bytes) -> None:
+        several = len(data) > MESSAGE_MIN
+        if several:
+            self._out.hold()
+        super().dataReceived(data)
+        if several:
+            self._out.flush()
 
 
 class Packets(Protocol):
@@ -127,7 +145,7 @@ def _plain(transport: Any) -> Any:
 
 PROTOCOLS: dict[str, Callable[[], Protocol]] = {
     "echo twisted": lambda: Echo(_plain),
-    "echo virnet": lambda: Echo(senderFor),
+    "echo virnet": lambda: OurEcho(senderFor),
     "packets twisted": lambda: Packets(_plain),
     "packets virnet": lambda: OurPackets(senderFor),
     "large twisted": lambda: Large(_plain),

@@ -88,7 +88,6 @@ class BufferedSender:
         self._queue: deque[_Message] = deque()
         self._handed: list[_Message] = []
         self._waiting = False
-        self._holding = False
         self._direct = True
         self._closing = False
         self._halfClosing = False
@@ -137,7 +136,7 @@ class BufferedSender:
         message = _Message(data, fds, sent)
         self._queue.append(message)
         self.queued += message.size
-        if not self._waiting and not self._holding:
+        if not self._waiting:
             self._handOver()
 
     def hold(self) -> None:
@@ -165,12 +164,7 @@ class BufferedSender:
     def _settle(self) -> None:
         """Find out again whether a message may pass by the queue."""
         self._direct = not (
-            self._waiting
-            or self._holding
-            or self._closing
-            or self._halfClosing
-            or self._gone
-            or self._isPulled()
+            self._waiting or self._closing or self._halfClosing or self._gone or self._isPulled()
         )
 
     def _isPulled(self) -> bool:
@@ -188,18 +182,18 @@ class BufferedSender:
         if self._waiting or self._isPulled():
             self._waiting = False
             self._finishHanded()
-            self._continue()
+            if not self._waiting:
+                self._handOver()
+            if not self._waiting and not self._gone:
+                self._askForMore()
 
-    def _continue(self) -> None:
-        """Hand over what waits here; when nothing does, ask for more, or close."""
-        if not self._waiting:
-            self._handOver()
-        if not self._waiting and not self._gone:
-            if self._producer is None:
-                self._close()
-            elif self._paused or not self._streaming:
-                self._paused = False
-                self._producer.resumeProducing()
+    def _askForMore(self) -> None:
+        """Nothing waits: the producer may go on, or the connection close."""
+        if self._producer is None:
+            self._close()
+        elif self._paused or not self._streaming:
+            self._paused = False
+            self._producer.resumeProducing()
 
     # Closing
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.tcp import Connection
@@ -32,7 +33,7 @@ _PIECE = 16384
 """Bytes the transport gets to say when the socket is writable: fits when it is, costs little to copy."""
 
 _TOGETHER = 65536
-"""Bytes of messages that are joined for one C{send(2)}."""
+"""Bytes of messages that are held at the most, to be sent as one."""
 
 
 class WriteThrough(BufferedSender):
@@ -51,6 +52,10 @@ class WriteThrough(BufferedSender):
         self._sendNow = sock.send
         self.carriesDescriptors = sock.family == socket.AF_UNIX
         self._given: int | None = None
+        self._holding = False
+        self._held: list[bytes] = []
+        self._heldSent: list[Callable[[], object]] = []
+        self._heldSize = 0
         super().__init__(transport)
 
     def send(self, data: bytes, fds: Sequence[int] = (), sent: Callable[[], object] | None = None) -> None:
@@ -61,11 +66,18 @@ class WriteThrough(BufferedSender):
         @raise LocalProtocolError: there are descriptors, and the socket is not a UNIX socket; they stay the
             caller's and nothing was sent.
         """
+        if fds and not self.carriesDescriptors:
+            raise LocalProtocolError("Sending file descriptors is not supported on this socket")
+        if self._holding:
+            self._heldSize += len(data)
+            if not fds and self._heldSize <= _TOGETHER:
+                self._held.append(data)
+                if sent is not None:
+                    self._heldSent.append(sent)
+                return
+            self._release()
         done = 0
-        if fds:
-            if not self.carriesDescriptors:
-                raise LocalProtocolError("Sending file descriptors is not supported on this socket")
-        elif self._direct:
+        if self._direct and not fds:
             try:
                 done = self._sendNow(data)
             except OSError:
@@ -80,60 +92,40 @@ class WriteThrough(BufferedSender):
 
     def hold(self) -> None:
         self._holding = True
-        self._direct = False
 
     def flush(self) -> None:
         self._holding = False
-        self._continue()
+        self._release()
+
+    def _release(self) -> None:
+        """Send what is held, as one message."""
+        self._heldSize = 0
+        if self._held:
+            data = b"".join(self._held)
+            sent, self._heldSent = self._heldSent, []
+            self._held.clear()
+            holding, self._holding = self._holding, False
+            self.send(data, (), partial(_callAll, sent))
+            self._holding = holding
 
     def _handOver(self) -> None:
         self._direct = False
         while self._queue and not self._waiting:
             message = self._queue[0]
-            if message.data or not message.fds:
-                self._advance(self._handOverSome(self._gather()))
-            else:
+            if message.data:
+                count = self._handOverSome(message.data)
+                message.data = memoryview(message.data)[count:]
+            elif message.fds:
                 self._waiting = True
                 self._given = message.fds[0]
                 message.fds = message.fds[1:]
-                self._advance(0)
                 self._transport.sendFileDescriptor(self._given)
                 self._transport.write(b"\0")
+            if not message.data and not message.fds:
+                self._handed.append(self._queue.popleft())
+                if not self._waiting:
+                    self._finishHanded()
         self._settle()
-
-    def _gather(self) -> bytes | memoryview:
-        """What may be sent in one go: small messages together, up to the next descriptor."""
-        first = self._queue[0]
-        if len(self._queue) == 1 or first.fds or len(first.data) > _TOGETHER:
-            return first.data
-        chunks = []
-        size = 0
-        for message in self._queue:
-            size += len(message.data)
-            if size > _TOGETHER:
-                break
-            chunks.append(message.data)
-            if message.fds:
-                break
-        return b"".join(chunks)
-
-    def _advance(self, count: int) -> None:
-        """So many bytes were handed on: messages that are done leave the queue."""
-        queue = self._queue
-        while queue:
-            message = queue[0]
-            size = len(message.data)
-            if count < size:
-                if count:
-                    message.data = memoryview(message.data)[count:]
-                break
-            count -= size
-            message.data = b""
-            if message.fds:
-                break
-            self._handed.append(queue.popleft())
-        if not self._waiting:
-            self._finishHanded()
 
     def _handOverSome(self, data: bytes | memoryview) -> int:
         """Hand on the beginning of what is to be sent.
@@ -162,13 +154,20 @@ class WriteThrough(BufferedSender):
     def _drop(self) -> None:
         super()._drop()
         self._closeGiven()
+        self._held.clear()
+        self._heldSent.clear()
 
     def loseConnection(self) -> None:
         """Read nothing more; close the connection when everything was sent and no producer is left."""
+        self._release()
         if not self._gone:
             # It waits until it has no producer.
             self._transport.loseConnection()
         super().loseConnection()
+
+    def loseWriteConnection(self) -> None:
+        self._release()
+        super().loseWriteConnection()
 
     def _startPulling(self) -> None:
         self._producer.resumeProducing()
@@ -178,6 +177,11 @@ class WriteThrough(BufferedSender):
 
     def _hasEnough(self) -> bool:
         return self.queued > SEND_BUFFER
+
+
+def _callAll(calls: list[Callable[[], object]]) -> None:
+    for call in calls:
+        call()
 
 
 def senderFor(transport: Any) -> BufferedSender:
