@@ -33,6 +33,30 @@ def _endGroup(leader: subprocess.Popen[str]) -> bool:
     return ended
 
 
+def _run(module: str, *arguments: str) -> str:
+    """
+    Run a bench; it must succeed and leave no process behind.
+
+    @return: what it printed.
+    """
+    bench = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A process group of its own: what it leaves behind is still in it.
+        start_new_session=True,
+    )
+    try:
+        output, errors = bench.communicate(timeout=TIMEOUT_SECONDS)
+    finally:
+        left = _endGroup(bench)
+    assert bench.returncode == 0, errors
+    assert not left, "processes left behind"
+    return output
+
+
 class BenchTests(SynchronousTestCase):
     """
     C{python -m tests.bench --quick}.
@@ -42,22 +66,7 @@ class BenchTests(SynchronousTestCase):
         """
         Every case has a row for each of its peers; what is not installed is named, and missing nothing in CI.
         """
-        bench = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench", "--quick", "--json"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A process group of its own: what it leaves behind is still in it.
-            start_new_session=True,
-        )
-        try:
-            output, errors = bench.communicate(timeout=TIMEOUT_SECONDS)
-        finally:
-            left = _endGroup(bench)
-        self.assertEqual(bench.returncode, 0, errors)
-        self.assertFalse(left, "processes left behind")
-        result = json.loads(output)
+        result = json.loads(_run("tests.bench", "--quick", "--json"))
         for row in result["rows"]:
             self.assertGreater(row["ourRate"], 0, row)
             self.assertGreater(row["peerRate"], 0, row)
@@ -67,6 +76,21 @@ class BenchTests(SynchronousTestCase):
             self.assertEqual(result["skipped"], {})
         elif result["skipped"]:
             self.skipTest(f"the cases with peers that are here passed, but {result['skipped']}")
+
+
+class TransportTests(SynchronousTestCase):
+    """
+    C{python -m tests.bench.transport --quick}.
+    """
+
+    def test_everyCaseRunsOnBothKindsOfSocket(self) -> None:
+        """
+        Both have a row for each case.
+        """
+        output = _run("tests.bench.transport", "--quick")
+        for kind in ("UNIX", "TCP"):
+            self.assertIn(f"-- {kind}\n", output)
+        self.assertEqual(output.count(" twisted "), 10, output)
 
 
 class ShapeTests(SynchronousTestCase):
