@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,21 @@ class TransportTests(SynchronousTestCase):
         for kind in ("UNIX", "TCP"):
             self.assertIn(f"-- {kind}\n", output)
         self.assertEqual(output.count(" twisted "), 10, output)
+
+
+class ManyTests(SynchronousTestCase):
+    """
+    C{python -m tests.bench.many}
+    """
+
+    def test_itMeasuresEveryServerThereIs(self) -> None:
+        """
+        Each has its memory, its cost of a call and its crowd of clients.
+        """
+        output = _run("tests.bench.many", "--connections", "20", "--seconds", "0.2", "--calls", "20")
+        for name in ["virnet", *(["libvirtd"] if shutil.which("libvirtd") else [])]:
+            for words in ("memory of each of 1 idle", "cpu of a call beside 1 idle", "20 clients at once"):
+                self.assertRegex(output, f"(?m)^{words} +{name} ")
 
 
 class ShapeTests(SynchronousTestCase):
