@@ -95,13 +95,16 @@ class ReceivedByServer(DescriptorCase):
         """A raw client does something for which it is cut off, and its descriptors with it."""
         server = await self.serve(Parcels())
         peer, other = self.raw(), self.raw()
+        # Once the second is answered both were accepted.
+        other.send(call(PING, 1))
+        await other.messages(1)
         fd = self.kept("x")
         send(peer, fd)
         await peer.end()
         await self.lost(server, but=1)
         self.assertEqual(self.copies(fd), 0)
-        other.send(call(PING, 1))
-        await other.messages(1)
+        other.send(call(PING, 2))
+        await other.messages(2)
 
     async def test_R092_33_announced(self) -> None:
         def send(peer: RawSocket, fd: int) -> None:
