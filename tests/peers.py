@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from virnet.client import NetClient, NetClientFactory
 from virnet.errors import RemoteError
 from virnet.programs.base import Procedure, Program
-from virnet.server import NetServer, ServerClient, ServerProgram
+from virnet.server import IClientAuthentication, NetServer, ServerClient, ServerProgram
 from virnet.testing import WINDOW, MemoryAddress, StrictTransport, joined
 from virnet.wire.message import ERROR_PAYLOAD, encodeError
 
@@ -160,12 +160,12 @@ class ServerSession(_Session):
         self,
         *programs: ServerProgram,
         server: NetServer | None = None,
-        auth: bool = False,
+        auth: IClientAuthentication | None = None,
         window: int = WINDOW,
         readSize: int = WINDOW,
     ) -> None:
         """@param server: an existing server, to connect one more client to.
-        @param auth: connect to a service that wants authentication.
+        @param auth: how the service wants the client to authenticate.
         """
         super().__init__()
         self.server = server if server is not None else NetServer(Clock(), programs)

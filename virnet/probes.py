@@ -62,6 +62,9 @@ SERVER_CLIENT_NEW = _probe("rpc_server_client_new", "client sock")
 SERVER_CLIENT_DISPOSE = _probe("rpc_server_client_dispose", "client")
 SERVER_CLIENT_MSG_TX_QUEUE = _probe("rpc_server_client_msg_tx_queue", _MESSAGE)
 SERVER_CLIENT_MSG_RX = _probe("rpc_server_client_msg_rx", _MESSAGE)
+SERVER_CLIENT_AUTH_ALLOW = _probe("rpc_server_client_auth_allow", "client authtype identity")
+SERVER_CLIENT_AUTH_DENY = _probe("rpc_server_client_auth_deny", "client authtype identity")
+SERVER_CLIENT_AUTH_FAIL = _probe("rpc_server_client_auth_fail", "client authtype")
 CLIENT_NEW = _probe("rpc_client_new", "client sock")
 CLIENT_DISPOSE = _probe("rpc_client_dispose", "client")
 CLIENT_MSG_TX_QUEUE = _probe("rpc_client_msg_tx_queue", _MESSAGE)
@@ -73,6 +76,33 @@ KEEPALIVE_STOP = _probe("rpc_keepalive_stop", "ka client")
 KEEPALIVE_SEND = _probe("rpc_keepalive_send", "ka client prog vers proc")
 KEEPALIVE_RECEIVED = _probe("rpc_keepalive_received", "ka client prog vers proc")
 KEEPALIVE_TIMEOUT = _probe("rpc_keepalive_timeout", "ka client countToDeath idle")
+EVENT_POLL_ADD_HANDLE = _probe("event_poll_add_handle", "watch fd events cb opaque ff")
+EVENT_POLL_UPDATE_HANDLE = _probe("event_poll_update_handle", "watch events")
+EVENT_POLL_REMOVE_HANDLE = _probe("event_poll_remove_handle", "watch")
+EVENT_POLL_DISPATCH_HANDLE = _probe("event_poll_dispatch_handle", "watch events")
+EVENT_POLL_PURGE_HANDLE = _probe("event_poll_purge_handle", "watch")
+EVENT_POLL_ADD_TIMEOUT = _probe("event_poll_add_timeout", "timer frequency cb opaque ff")
+EVENT_POLL_UPDATE_TIMEOUT = _probe("event_poll_update_timeout", "timer frequency")
+EVENT_POLL_REMOVE_TIMEOUT = _probe("event_poll_remove_timeout", "timer")
+EVENT_POLL_DISPATCH_TIMEOUT = _probe("event_poll_dispatch_timeout", "timer")
+EVENT_POLL_PURGE_TIMEOUT = _probe("event_poll_purge_timeout", "timer")
+EVENT_POLL_RUN = _probe("event_poll_run", "nfds timeout")
+OBJECT_NEW = _probe("object_new", "obj class")
+OBJECT_REF = _probe("object_ref", "obj")
+OBJECT_UNREF = _probe("object_unref", "obj")
+OBJECT_DISPOSE = _probe("object_dispose", "obj")
+
+
+def objectNew(obj: object) -> None:
+    """Something that is in use for a while, a connection or a stream, has begun to be."""
+    if OBJECT_NEW.listeners:
+        OBJECT_NEW(obj, type(obj).__name__)
+
+
+def objectDispose(obj: object) -> None:
+    """It is not in use any more. When its memory is free is for Python to say."""
+    if OBJECT_DISPOSE.listeners:
+        OBJECT_DISPOSE(obj)
 
 
 def matching(pattern: str) -> Iterator[Probe]:

@@ -75,7 +75,7 @@ class HalfWay(TestCase):
 
     def test_R063_a_connection_that_cannot_be_served(self) -> Deferred[None]:
         class Refusing(NetServer):
-            def buildClient(self, readonly: bool, auth: bool = False) -> ServerClient:
+            def buildClient(self, readonly: bool, auth: Any = None) -> ServerClient:
                 raise RuntimeError("no client can be made")
 
         async def run() -> None:

@@ -204,26 +204,6 @@ class Features(SessionTestCase):
         self.assertEqual(there, [3, 8, 10, 14, 15])
 
 
-class Authentication(SessionTestCase):
-    """
-    A service that wants none (wire.md 3.1).
-    """
-
-    def test_the_list_says_none(self) -> None:
-        self.assertEqual(Connection(memory()).authList(), [0])
-
-    def test_the_exchanges_are_refused(self) -> None:
-        connection = Connection(memory())
-        for call, args in (
-            (connection.authSASLInit, ()),
-            (connection.authSASLStart, ("PLAIN", 1, b"")),
-            (connection.authSASLStep, (1, b"")),
-            (connection.authPolkit, ()),
-        ):
-            message = "authentication failed: authentication failed"
-            self.assertRefused(ErrorNumber.AUTH_FAILED, ErrorDomain.RPC, message, call, *args)
-
-
 class ReadOnly(SessionTestCase):
     """
     What a read-only connection may do.

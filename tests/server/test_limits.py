@@ -22,6 +22,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.authenticating import KnockAuthentication
 from tests.echo import ECHO, Echo
 from tests.peers import OK, ServerSession, callNamed, message, served
 from tests.server.sockets import Peer, SocketTestCase
@@ -51,7 +52,8 @@ class _Case(SynchronousTestCase):
 
     def connect(self, count: int = 1, auth: bool = False) -> list[ServerSession]:
         """Some more clients."""
-        return [ServerSession(server=self.server, auth=auth) for _ in range(count)]
+        wanted = KnockAuthentication() if auth else None
+        return [ServerSession(server=self.server, auth=wanted) for _ in range(count)]
 
     def call(self, session: ServerSession) -> list[int]:
         """Have a client make a call; return the status of each reply."""
@@ -394,7 +396,7 @@ class OverSockets(SocketTestCase):
         """A server with a service on a UNIX socket, and one that wants authentication on TCP."""
         self.server = NetServer(reactor, [served(ECHO, Echo())], **limits)
         service = ServerService(self.server, f"unix:{self.path}:lockfile=0")
-        self.tcp = ServerService(self.server, "tcp:0:interface=127.0.0.1", auth=True)
+        self.tcp = ServerService(self.server, "tcp:0:interface=127.0.0.1", auth=KnockAuthentication())
         self.server.startService()
         self.addCleanup(self.server.stopService)
         self.addCleanup(self.disconnect)

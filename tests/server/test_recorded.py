@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from tests.peers import ServerSession, served
 from tests.wire.vectors import TEST_DOMAIN, VECTORS
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
-from virnet.programs import REMOTE, IAuth, IConnect, IDomain, partialImplementer
+from virnet.programs import REMOTE, IConnect, IDomain, partialImplementer
 from virnet.programs.values import Domain, DomainEventLifecycleMsg
+from virnet.server import IAuthenticator, IClientAuthentication, ServerClient
+from virnet.server.authentication import Authenticator
 
 RECORDED = {each.name: each.data for each in VECTORS}
 DOMAIN = Domain(*TEST_DOMAIN)
 
 
-@partialImplementer(IAuth, IConnect, IDomain)
-class Recorded:
-    """Answers as the libvirtd did that was recorded; refuses what it was not asked."""
+class RecordedAuthenticator(Authenticator):
+    """Answers as the libvirtd did that was recorded."""
 
     def authList(self) -> list[int]:
         """One type: none."""
@@ -29,6 +31,22 @@ class Recorded:
         """Complete at once."""
         assert (mech, nil, data) in (("PLAIN", 0, b"\0fred\0pw1"), ("DIGEST-MD5", 1, b""))
         return 1, 1, b""
+
+
+@implementer(IClientAuthentication)
+class RecordedAuthentication:
+    """Whose authenticators those are."""
+
+    authType = 0
+
+    def authenticatorFor(self, client: ServerClient) -> IAuthenticator:
+        """Make one."""
+        return RecordedAuthenticator(client)
+
+
+@partialImplementer(IConnect, IDomain)
+class Recorded:
+    """Answers as the libvirtd did that was recorded; refuses what it was not asked."""
 
     def connectSupportsFeature(self, feature: int) -> int:
         """Only keepalive was asked for."""
@@ -67,7 +85,8 @@ class Answers(SynchronousTestCase):
             ),
             ("SASL START DIGEST-MD5: no initial response", "SASL START reply: complete, no data"),
         ):
-            session = ServerSession(served(REMOTE, Recorded()))
+            session = ServerSession(served(REMOTE, Recorded()), auth=RecordedAuthentication())
+            session.client.connection.authenticated = True
             session.transport.write(RECORDED[call])
             session.clock.advance(0)
             self.assertEqual(session.peer.bytes().hex(), RECORDED[answer].hex(), call)

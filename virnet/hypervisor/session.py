@@ -2,8 +2,9 @@
 
 Rules:
 
-  - Before CONNECT_OPEN only authentication, closing, opening and the question for feature 10 are answered
-    (``wire.md`` 3.4). An open that failed can be tried again; a second one is refused and changes nothing.
+  - Before CONNECT_OPEN only closing, opening and the question for feature 10 are answered (``wire.md`` 3.4;
+    authentication is the server's). An open that failed can be tried again; a second one is refused and
+    changes nothing.
   - Read-only is what arrived on a read-only socket or set bit 0 when opening; other bits mean nothing here.
   - What the daemon itself can do is answered here: features 8, 10, 14 and 15, close callbacks, events.
   - Typed parameters are counted, cut to what was asked for, and rid of strings the client did not ask for
@@ -41,8 +42,6 @@ _DRIVER_FEATURES = frozenset({TYPED_PARAM_STRING, NETWORK_UPDATE_ORDER})
 READ_ONLY = 1
 #: The client takes string parameters (C: C{VIR_TYPED_PARAM_STRING_OKAY}).
 STRING_OKAY = 4
-#: The one authentication type of a service that asks for none.
-AUTH_NONE = 0
 
 _LIST_LIMITS = ("maxids", "maxnames", "maxuuids")
 
@@ -115,28 +114,6 @@ class RemoteSession:
             if found is not None:
                 return found
         return getattr(self, name, None) if name in _DEFAULTS else None
-
-    # Authentication: services that want any take these procedures over.
-
-    def authList(self) -> list[int]:
-        """Say how to authenticate: not at all."""
-        return [AUTH_NONE]
-
-    def authSASLInit(self) -> str:
-        """Refuse: the service wants no authentication."""
-        raise _noAuthentication()
-
-    def authSASLStart(self, mech: str, nil: int, data: bytes) -> Any:
-        """Refuse: the service wants no authentication."""
-        raise _noAuthentication()
-
-    def authSASLStep(self, nil: int, data: bytes) -> Any:
-        """Refuse: the service wants no authentication."""
-        raise _noAuthentication()
-
-    def authPolkit(self) -> int:
-        """Refuse: the service wants no authentication."""
-        raise _noAuthentication()
 
     # Opening and closing
 
@@ -220,10 +197,7 @@ class RemoteSession:
 
 
 #: Answered whether the hypervisor is open or not.
-_ALWAYS = frozenset(
-    "authList authSASLInit authSASLStart authSASLStep authPolkit connectOpen connectClose"
-    " connectSupportsFeature".split()
-)
+_ALWAYS = frozenset("connectOpen connectClose connectSupportsFeature".split())
 #: Answered by the session if the hypervisor does not.
 _DEFAULTS = frozenset("connectIsSecure connectRegisterCloseCallback connectUnregisterCloseCallback".split())
 
@@ -234,10 +208,6 @@ def _nothing() -> None:
 
 def _internal(detail: str) -> RemoteError:
     return RemoteError.of(ErrorNumber.INTERNAL_ERROR, detail, ErrorDomain.RPC)
-
-
-def _noAuthentication() -> RemoteError:
-    return RemoteError.of(ErrorNumber.AUTH_FAILED, "authentication failed", ErrorDomain.RPC)
 
 
 def _withParameterRules(procedure: Procedure, method: Method) -> Method:

@@ -1,5 +1,6 @@
 """Serve programs: L{NetServer} holds services that listen, programs that are served and clients."""
 
+from virnet.server.authentication import IAuthenticator, IClientAuthentication
 from virnet.server.client import IServerClient, ServerClient
 from virnet.server.files import FileSink, FileSource
 from virnet.server.program import ServerProgram
@@ -10,6 +11,8 @@ from virnet.server.stream import IStreamEnd, ProtocolEnd, ServerStream, StreamEn
 __all__ = [
     "FileSink",
     "FileSource",
+    "IAuthenticator",
+    "IClientAuthentication",
     "IServerClient",
     "IStreamEnd",
     "NetServer",

@@ -26,6 +26,14 @@ from zope.interface import Attribute, Interface, implementer
 from virnet import probes
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError, XDRError
 from virnet.programs.base import Priority, Procedure, Program
+from virnet.security.identity import Identity, unixIdentity
+from virnet.server.authentication import (
+    IAuthenticator,
+    IClientAuthentication,
+    NoAuthentication,
+    authenticates,
+    authenticationProcedures,
+)
 from virnet.server.program import Method, asRemoteError
 from virnet.server.stream import ServerStream
 from virnet.transport.protocol import RPCProtocol, peerCredentials
@@ -49,6 +57,7 @@ class IServerClient(Interface):
     readonly = Attribute("C{bool}: it arrived on a read-only socket, or asked to be read-only.")
     authenticated = Attribute("C{bool}: it may make calls.")
     credentials = Attribute("C{(pid, uid, gid)} of a UNIX peer, else C{None}.")
+    identity = Attribute("L{Identity}: what is proved of the other side.")
 
     def events(program: Program[Any]) -> Any:
         """Get an object that sends the events of a program to this client.
@@ -113,10 +122,12 @@ class ServerClient(RPCProtocol):
         StreamReceived: "_streamReceived",
     }
 
-    def __init__(self, server: NetServer, id: int, readonly: bool = False, auth: bool = False) -> None:
+    def __init__(
+        self, server: NetServer, id: int, readonly: bool = False, auth: IClientAuthentication | None = None
+    ) -> None:
         """@param server: whose programs are served.
         @param readonly: the service admits no changes.
-        @param auth: the service wants authentication.
+        @param auth: how the client has to authenticate, if it has to.
         """
         self.server = server
         self.clock = server.reactor
@@ -124,8 +135,14 @@ class ServerClient(RPCProtocol):
         self.readonly = readonly
         self.connectedAt = 0.0
         self.credentials: tuple[int, int, int] | None = None
+        self.authenticator: IAuthenticator = NoAuthentication(self)
+        self._authentication = auth
+        self._identity: Identity | None = None
+        procedures = server.procedures
+        if auth is not None:
+            procedures = {**authenticationProcedures(), **procedures}
         self.connection: ServerConnection = ServerConnection(
-            server.procedures, authenticated=not auth, limit=server.maxClientRequests
+            procedures, authenticated=auth is None, limit=server.maxClientRequests
         )
         self._found: dict[Procedure, Method] = {}
         self._finders: dict[Any, Callable[[Procedure], Method]] = {}
@@ -152,7 +169,31 @@ class ServerClient(RPCProtocol):
     def setAuthenticated(self) -> None:
         """The client has authenticated: it may make all calls from now on."""
         self.connection.authenticated = True
+        self.authenticator = NoAuthentication(self)
+        self._found.clear()
         self.server.clientAuthenticated(self)
+
+    @property
+    def identity(self) -> Identity:
+        """What is proved of the other side."""
+        if self._identity is None:
+            self._identity = self._findIdentity()
+        return self._identity
+
+    def updateIdentity(self, **changes: Any) -> None:
+        """Something more was proved.
+
+        @param changes: fields of L{Identity} and their values.
+        """
+        self._identity = self.identity.changed(**changes)
+
+    def _findIdentity(self) -> Identity:
+        if self.credentials is not None:
+            return unixIdentity(self.credentials, getattr(self.transport, "getHandle", lambda: None)())
+        peer = self.transport.getPeer() if self.transport is not None else None
+        host, port = getattr(peer, "host", None), getattr(peer, "port", None)
+        address = None if host is None else f"{f'[{host}]' if ':' in host else host}:{port}"
+        return Identity(transport=self.transportKind, address=address)
 
     @property
     def transportKind(self) -> str:
@@ -179,6 +220,9 @@ class ServerClient(RPCProtocol):
         self.sender.registerProducer(self, True)
         self.connectedAt = self.server.reactor.seconds()
         self.credentials = peerCredentials(getattr(self.transport, "getHandle", lambda: None)())
+        if self._authentication is not None:
+            self.authenticator = self._authentication.authenticatorFor(self)
+            self.onDisconnect(self.authenticator.stop)
         self.server.clientConnected(self)
 
     # Reading
@@ -272,6 +316,11 @@ class ServerClient(RPCProtocol):
 
     def _find(self, procedure: Procedure) -> Method:
         program = procedure.program
+        if authenticates(procedure):
+            answer: Method | None = getattr(self.authenticator, procedure.name, None)
+            if answer is not None:
+                self._found[procedure] = answer
+                return answer
         finder = self._finders.get(program)
         if finder is None:
             finder = self._finders[program] = self.server.programFor(program).methods(self)
@@ -283,12 +332,17 @@ class ServerClient(RPCProtocol):
 
     def _runBlocking(self, priority: Priority, method: Method, *args: Any) -> Deferred[Any]:
         job = self.server.workers.run(priority, method, *args)
+        # The job keeps the client from being cleaned up: what libvirt counts as a reference.
         self._jobs += 1
+        if probes.OBJECT_REF.listeners:
+            probes.OBJECT_REF(self)
         outcome: Deferred[Any] = Deferred()
 
         def ended(result: Any) -> None:
             outcome.callback(result)
             self._jobs -= 1
+            if probes.OBJECT_UNREF.listeners:
+                probes.OBJECT_UNREF(self)
             self._cleanUp()
 
         job.addBoth(ended)
@@ -329,6 +383,7 @@ class ServerClient(RPCProtocol):
         else:
             side = self.connection.openStream(call.header, call.sparse)
             stream = self._streams[side.key] = ServerStream(self, side, end)
+            probes.objectNew(stream)
             self._reply(call, reply)
             stream.opened()
 
@@ -396,8 +451,10 @@ class ServerClient(RPCProtocol):
 
     def streamClosed(self, key: StreamKey) -> None:
         """A stream is over: its packets are not known any more."""
-        self._streams.pop(key, None)
+        stream = self._streams.pop(key, None)
         self.connection.streams.pop(key, None)
+        if stream is not None:
+            probes.objectDispose(stream)
 
     # Events
 

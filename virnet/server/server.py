@@ -38,7 +38,9 @@ from virnet.limits import (
     SERVER_KEEPALIVE_COUNT,
     STOP_GRACE,
 )
+from virnet.probes import objectDispose, objectNew
 from virnet.programs.base import Procedure, Program
+from virnet.server.authentication import IClientAuthentication
 from virnet.server.client import ServerClient
 from virnet.server.program import ServerProgram
 from virnet.server.workers import WorkerPool
@@ -176,10 +178,10 @@ class NetServer(MultiService):
         self._open = accepting
         self._checkLimits()
 
-    def buildClient(self, readonly: bool, auth: bool = False) -> ServerClient:
+    def buildClient(self, readonly: bool, auth: IClientAuthentication | None = None) -> ServerClient:
         """Make the protocol for a connection that was accepted.
 
-        @param auth: it has to authenticate before it may make calls.
+        @param auth: how it has to authenticate before it may make calls, if it has to.
         """
         self._lastId += 1
         return ServerClient(self, self._lastId, readonly, auth)
@@ -249,6 +251,7 @@ class NetServer(MultiService):
     def startService(self) -> None:
         """Start the threads and everything that listens."""
         self.workers.start()
+        objectNew(self)
         super().startService()
 
     def stopService(self) -> Deferred[Any]:
@@ -269,7 +272,12 @@ class NetServer(MultiService):
             for client in connected:
                 client.close()
         stopped = gatherResults(waits, consumeErrors=True)
-        return stopped.addBoth(lambda result: self.workers.stop().addCallback(lambda _: result))
+
+        def end(result: Any) -> Any:
+            objectDispose(self)
+            return result
+
+        return stopped.addBoth(lambda result: self.workers.stop().addCallback(lambda _: end(result)))
 
     def _everyone(self) -> list[ServerClient]:
         return [*self.clients.values(), *self._held.values()]

@@ -31,6 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from virnet.server.authentication import IClientAuthentication
 from virnet.server.client import ServerClient
 from virnet.server.server import IAcceptor, NetServer
 
@@ -41,7 +42,9 @@ class ServerClientFactory(Factory):
     _log = Logger()
     noisy = False
 
-    def __init__(self, server: NetServer, readonly: bool = False, auth: bool = False) -> None:
+    def __init__(
+        self, server: NetServer, readonly: bool = False, auth: IClientAuthentication | None = None
+    ) -> None:
         self.server = server
         self.readonly = readonly
         self.auth = auth
@@ -66,7 +69,7 @@ class ServerService(Service):
 
     @ivar endpoint: where it listens.
     @ivar readonly: whether its clients are refused changes.
-    @ivar auth: whether its clients have to authenticate before they may make calls.
+    @ivar auth: how its clients have to authenticate before they may make calls, if they have to.
     @ivar port: what the endpoint gave; C{None} while not listening.
     """
 
@@ -76,7 +79,7 @@ class ServerService(Service):
         endpoint: IStreamServerEndpoint | str,
         *,
         readonly: bool = False,
-        auth: bool = False,
+        auth: IClientAuthentication | None = None,
         backlog: int | None = None,
     ) -> None:
         """@param server: gets the clients; this service becomes its child.

@@ -1,0 +1,1 @@
+"""Identities, authentication and access."""
