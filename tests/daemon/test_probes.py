@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.echo import ECHO, Echo
+from tests.streaming import PROGRAM, Provider, RecordingEnd, streamingProgram
 from virnet import probes
 from virnet.daemon.probes import describe, trace
 from virnet.probes import PROBES, Probe, subscribe
@@ -109,6 +110,41 @@ class R161(_Case):
         fired = self.watch("rpc_keepalive_timeout")
         pair.clock.advance(1)
         self.assertEqual(fired, [("rpc_keepalive_timeout", (pair.serverClient, pair.serverClient, 0, 1.0))])
+
+    def test_R161_objects(self) -> None:
+        fired = self.watch("object_*")
+        pair = self.pair()
+        client = pair.serverClient
+        self.assertCountEqual(
+            fired,
+            [("object_new", (pair.client, "NetClient")), ("object_new", (client, "ServerClient"))],
+        )
+        fired.clear()
+        client.useKeepAlive()
+        ((name, (watch, kind)),) = fired
+        self.assertEqual((name, kind), ("object_new", "KeepAlive"))
+        fired.clear()
+        pair.client.close()
+        pair.flush()
+        self.assertCountEqual(
+            fired,
+            [("object_dispose", (each,)) for each in (watch, pair.client, client)],
+        )
+
+    def test_R161_an_open_stream_is_an_object_at_both_ends(self) -> None:
+        pair = connectedPair(NetServer(Clock(), [streamingProgram(Provider(RecordingEnd))]))
+        fired = self.watch("object_*")
+        opening = pair.client.program(PROGRAM).download(0)
+        pair.flush()
+        stream = self.successResultOf(opening)
+        self.assertEqual(
+            [(name, kind) for name, (_, kind) in fired],
+            [("object_new", "ClientStream"), ("object_new", "ServerStream")],
+        )
+        fired.clear()
+        stream.abort()
+        pair.flush()
+        self.assertEqual([name for name, _ in fired], ["object_dispose"] * 2)
 
 
 class Subscriptions(_Case):

@@ -17,6 +17,7 @@ from tests.echo import ECHO, Echo
 from tests.peers import ERROR, OK, Message, ServerSession, callNamed, served
 from tests.server.threads import PATIENCE, Job, ThreadedClock
 from virnet.errors import RemoteError
+from virnet.probes import subscribe
 from virnet.programs.base import Priority, blocking
 from virnet.server import NetServer, ServerClient, ServerProgram
 from virnet.server.workers import PoolStatistics, WorkerPool
@@ -412,6 +413,15 @@ class BlockingMethods(SynchronousTestCase):
     def waiting(self) -> int:
         """How many jobs wait for a worker."""
         return self.server.workers.statistics().jobQueueDepth
+
+    def test_R161_a_job_refers_to_its_client(self) -> None:
+        fired: list[tuple[str, tuple[Any, ...]]] = []
+        self.addCleanup(subscribe("object_*ref", lambda probe, values: fired.append((probe.name, values))))
+        self.send(callNamed(ECHO, "add", 7, 1, 2))
+        client = self.server.clients[1]
+        self.assertEqual(fired, [("object_ref", (client,))])
+        self.end(self.next())
+        self.assertEqual(fired[1:], [("object_unref", (client,))])
 
     def test_the_reply_comes_when_the_job_has_ended(self) -> None:
         self.assertEqual(self.send(callNamed(ECHO, "add", 7, 1, 2)), [])

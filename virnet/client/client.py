@@ -126,6 +126,7 @@ class NetClient(RPCProtocol):
             data, side = self.connection.callWithStream(*target, token)
             sparse = procedure.sparse and bool(args[-1] & 1)
             token.stream = self._streams[side.key] = ClientStream(self, side, sparse)
+            probes.objectNew(token.stream)
             if procedure.stream != "write":
                 # Twisted's sockets read 64 KiB at a time: let them read whole packets.
                 cast(Any, self.transport).bufferSize = STREAM_READ
@@ -194,9 +195,11 @@ class NetClient(RPCProtocol):
 
     def streamClosed(self, key: StreamKey, stream: ClientStream) -> None:
         """A stream is over: its packets are not known any more."""
-        self._streams.pop(key, None)
+        known = self._streams.pop(key, None)
         self.connection.streams.pop(key, None)
         self.releaseReading(stream)
+        if known is not None:
+            probes.objectDispose(stream)
 
     def holdReading(self, stream: ClientStream) -> None:
         """A stream has more than anybody reads: read nothing more until it has less."""

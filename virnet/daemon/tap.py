@@ -37,6 +37,7 @@ from virnet.probes import PROBES, matching
 from virnet.programs import LXC, QEMU, REMOTE
 from virnet.server import ServerProgram
 from virnet.transport.defaults import defaultSocketPath
+from virnet.transport.looptrace import traceLoop
 
 USAGE = 2
 
@@ -163,6 +164,8 @@ def makeService(options: Options) -> IService:
         raise CannotStart(str(e), USAGE) from e
     for pattern in options["trace"]:
         trace(pattern)
+    if any(probe.listeners for probe in matching("event_poll_*")):
+        traceLoop(reactor)
     reactor.callWhenRunning(_endOnSignals, reactor)
     return daemon
 

@@ -34,6 +34,8 @@ from virnet.probes import (
     SOCKET_RECV_FD,
     SOCKET_SEND_FD,
     Probe,
+    objectDispose,
+    objectNew,
 )
 from virnet.transport.sender import BufferedSender, closeAll
 from virnet.transport.writethrough import senderFor
@@ -96,6 +98,7 @@ class RPCProtocol(Protocol):
             fileno = handle.fileno() if handle is not None else -1
             pid = (peerCredentials(handle) or (0,))[0]
             SOCKET_NEW(transport, fileno, -1, pid, str(transport.getHost()), str(transport.getPeer()))
+        objectNew(self)
         if self.probeNew.listeners:
             self.probeNew(self, transport)
         self._methods = {event: getattr(self, name) for event, name in self.eventMethods.items()}
@@ -190,6 +193,7 @@ class RPCProtocol(Protocol):
         if self._keepalive is None and interval > 0 and not self.ending:
             self._keepalive = KeepAlive(interval, count, self.clock.seconds())
             self._keepaliveTimer = self.clock.callLater(interval, self._checkKeepAlive)
+            objectNew(self._keepalive)
             if KEEPALIVE_NEW.listeners:
                 KEEPALIVE_NEW(self, self)
             if KEEPALIVE_START.listeners:
@@ -206,6 +210,7 @@ class RPCProtocol(Protocol):
                 KEEPALIVE_STOP(self, self)
             if KEEPALIVE_DISPOSE.listeners:
                 KEEPALIVE_DISPOSE(self)
+            objectDispose(stopped)
 
     def _checkKeepAlive(self) -> None:
         watch = self._keepalive
@@ -261,6 +266,7 @@ class RPCProtocol(Protocol):
             self.probeDispose(self)
         if SOCKET_DISPOSE.listeners:
             SOCKET_DISPOSE(self.transport)
+        objectDispose(self)
 
     def ended(self, reason: Failure) -> None:
         """The connection is over. May be called twice; only the first reason counts."""
