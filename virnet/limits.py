@@ -81,6 +81,9 @@ DESCRIPTORS_UNCLAIMED_MAX = 64
 """Received descriptors that may wait for a message to announce them: those of one message, and of the next
 while reading is held back."""
 
+DESCRIPTORS_RESERVED = 256
+"""Open files of the daemon besides one for each client: what listens, logs, volumes, children."""
+
 STREAM_BUFFER = 2097152
 """Bytes of a stream that wait at the client for a reader before the connection is not read any more."""
 
@@ -89,6 +92,12 @@ STREAM_READ = 262144
 
 FILE_CHUNK = 1048576
 """Bytes of a file that are read or written in one turn of a thread."""
+
+AUTHORITIES_MAX = 16
+"""Certificates of one CA file (C: C{MAX_CERTS})."""
+
+CREDENTIAL_FILE_MAX = 65536
+"""Bytes of a file with certificates or a key: what libvirt reads of one."""
 
 KEEPALIVE_INTERVAL = 5
 """Seconds of silence before a PING (C{keepalive_interval} of C{libvirtd.conf}; virsh's C{-k})."""

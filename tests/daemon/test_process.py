@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -15,6 +16,8 @@ from pathlib import Path
 from threading import Timer
 
 from twisted.trial.unittest import SynchronousTestCase
+
+from virnet.limits import DESCRIPTORS_RESERVED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,6 +31,16 @@ from virnet.transport import defaults
 defaults.ROOT_DIRECTORY = os.environ["XDG_RUNTIME_DIR"] + "/virnet"
 from twisted.scripts.twistd import run
 run()
+"""
+#: Says what becomes of a hard limit that is too low.
+HARD_LIMIT = """\
+import resource, sys
+from twisted.logger import globalLogBeginner, textFileLogObserver
+from virnet.daemon.descriptors import allowDescriptors
+globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 500))
+allowDescriptors(400)
+print(resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 RUNNERS = {
     "twistd": ("-c", TWISTD, "--nodaemon", "--pidfile="),
@@ -228,6 +241,37 @@ class NotStarting(ProcessCase):
         self.assertEqual(["twistd.log"], os.listdir(self.directory))
         log = (self.directory / "twistd.log").read_text()
         self.assertIn("cannot listen on /nonexistent/s: No such file or directory", log)
+
+
+class Descriptors(ProcessCase):
+    """How many files the daemon may have open: a soft limit is no limit for who knows what it needs."""
+
+    def limited(self, soft: int) -> None:
+        """Start what is started from now on with this soft limit."""
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+
+    def test_the_soft_limit_is_raised_to_what_its_clients_need(self) -> None:
+        self.limited(300)
+        running = self.start("--listen", f"unix:{self.directory / 's'}", "--max-clients", "400")
+        running.command()
+        soft, _ = resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
+        self.assertEqual(soft, 400 + DESCRIPTORS_RESERVED)
+
+    def test_one_that_is_high_enough_stays(self) -> None:
+        self.limited(900)
+        running = self.start("--listen", f"unix:{self.directory / 's'}", "--max-clients", "40")
+        running.command()
+        self.assertEqual(resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)[0], 900)
+
+    def test_what_the_hard_limit_forbids_is_said(self) -> None:
+        # In a process of its own: a hard limit that was lowered stays so.
+        done = subprocess.run(
+            [sys.executable, "-c", HARD_LIMIT], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+        )
+        self.assertIn("the system allows 500 open files, max_clients 400 can need 656", done.stdout)
+        self.assertIn("(500, 500)", done.stdout)
 
 
 class Explaining(ProcessCase):

@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from virnet.daemon.descriptors import allowDescriptors
 from virnet.daemon.listening import Listener, ListenError, clear, locked, makeDirectory, virshCommand
 from virnet.server import NetServer, ServerProgram, ServerService
 
@@ -94,6 +95,7 @@ class Daemon(NetServer):
         """
         # `twist` does not call privilegedStartService; and threads that run already would hold up the exit.
         self.privilegedStartService()
+        allowDescriptors(self.maxClients)
         super().startService()
         # Who reads the line may end us by a signal; only then is there somebody to take it.
         self.reactor.callWhenRunning(self._announceAll)
