@@ -3,7 +3,7 @@ Certificates as files and as proof of who a peer is: read, judged, compared with
 
   - Own files are judged when they are loaded, a peer's certificates after each handshake, by libvirt's rules
     and in its words. What is wrong with the chain, the times or the kind of certificate always counts; a
-    usage or a purpose that does not fit counts where its extension is critical, else it is a warning in the log.
+    usage or a purpose that does not fit counts where its extension is critical, else it is only logged.
   - Whether a chain ends at an authority is OpenSSL's verdict, asked as libvirt asks GnuTLS: for no purpose,
     with every certificate of the CA file trusted in its own right. What GnuTLS judges besides, revocation
     (whatever the age of the list) and broken algorithms, is judged here.
