@@ -233,6 +233,9 @@ ERROR_TEXTS: dict[int, tuple[str, str]] = {
     ErrorNumber.OVERFLOW: ("numerical overflow", "numerical overflow: %s"),
     ErrorNumber.OPERATION_UNSUPPORTED: ("Operation not supported", "Operation not supported: %s"),
     ErrorNumber.SNAPSHOT_REVERT_RISKY: ("revert requires force", "revert requires force: %s"),
+    ErrorNumber.AUTH_CANCELLED: ("authentication cancelled", "authentication cancelled: %s"),
+    ErrorNumber.ACCESS_DENIED: ("access denied", "access denied: %s"),
+    ErrorNumber.DBUS_SERVICE: ("error from service", "error from service: %s"),
     ErrorNumber.AUTH_UNAVAILABLE: ("authentication unavailable", "authentication unavailable: %s"),
 }
 """Code to (text without detail, template with detail) (C: C{virErrorMsg})."""

@@ -99,6 +99,13 @@ AUTHORITIES_MAX = 16
 CREDENTIAL_FILE_MAX = 65536
 """Bytes of a file with certificates or a key: what libvirt reads of one."""
 
+AUTHENTICATION_TIMEOUT = 120
+"""Seconds in which a client has to authenticate, if it has to: time for a person to type a password, as sshd's
+C{LoginGraceTime}. libvirtd waits for ever, so that C{max_anonymous_clients} silent strangers keep all others out."""
+
+POLKIT_MESSAGE_MAX = 4096
+"""Bytes of what C{pkcheck} prints that are looked at."""
+
 KEEPALIVE_INTERVAL = 5
 """Seconds of silence before a PING (C{keepalive_interval} of C{libvirtd.conf}; virsh's C{-k})."""
 
