@@ -100,8 +100,13 @@ CREDENTIAL_FILE_MAX = 65536
 """Bytes of a file with certificates or a key: what libvirt reads of one."""
 
 AUTHENTICATION_TIMEOUT = 120
-"""Seconds in which a client has to authenticate, if it has to: time for a person to type a password, as sshd's
-C{LoginGraceTime}. libvirtd waits for ever, so that C{max_anonymous_clients} silent strangers keep all others out."""
+"""Seconds in which a client has to authenticate, if it has to: time for a person to type a password, as with
+sshd's C{LoginGraceTime}. libvirtd waits for ever: so many silent strangers as C{max_anonymous_clients} says
+keep all others out."""
+
+UNAUTHENTICATED_MESSAGE_MAX = 270336
+"""The largest message of a client that has to authenticate and has not: the data of a SASL step (65536 words of
+four bytes), and room for the rest. libvirtd takes messages of any size from strangers."""
 
 POLKIT_MESSAGE_MAX = 4096
 """Bytes of what C{pkcheck} prints that are looked at."""
