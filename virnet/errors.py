@@ -17,7 +17,13 @@ from virnet.errorcodes import ErrorDomain, ErrorLevel, ErrorNumber
 
 
 class VirnetError(Exception):
-    """Root of virnet's exceptions."""
+    """Root of virnet's exceptions.
+
+    @ivar mayHaveRun: the call that failed with this got no answer, and the server may have executed it all the
+        same. C{False}: it did not leave whole, or it was answered (as a L{RemoteError} says).
+    """
+
+    mayHaveRun = False
 
 
 class XDRError(VirnetError, ValueError):
@@ -75,7 +81,8 @@ class RemoteProtocolError(ProtocolError):
 class ConnectionLost(VirnetError):
     """The connection is gone; every call that was pending failed with this, once.
 
-    Whether the server executed such a call is unknown.
+    C{mayHaveRun} says whether the server can have executed it: a call of which not the last byte left this
+    process cannot have run, and may be made again.
     """
 
 
@@ -96,6 +103,10 @@ class DomainValue(NamedTuple):
     name: str
     uuid: bytes
     id: int
+
+
+class CallTimedOut(VirnetError):
+    """A call was not answered in time; its answer is ignored when it comes after all."""
 
 
 class RemoteError(VirnetError):

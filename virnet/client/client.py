@@ -3,7 +3,8 @@ The client's protocol: calls go out, replies complete them, events reach who ask
 
   - Any number of calls may be in flight; each is completed exactly once.
   - A caller's mistake is raised at the call and nothing is sent.
-  - When the connection ends every pending call fails with the same reason, once; later calls fail at once.
+  - When the connection ends every pending call fails with the same reason, once, and says whether it may have
+    run: one that did not leave whole cannot have. Later calls fail at once.
   - A call whose Deferred is cancelled is forgotten here; the server may still execute it, and its late reply
     is swallowed.
   - An event nobody subscribed to, of any program, is dropped.
@@ -25,7 +26,14 @@ from twisted.python.failure import Failure
 from virnet import probes
 from virnet.client.program import provide
 from virnet.client.stream import ClientStream
-from virnet.errors import ConnectionLost, KeepAliveTimeout, LocalProtocolError, RemoteProtocolError, XDRError
+from virnet.errors import (
+    ConnectionLost,
+    KeepAliveTimeout,
+    LocalProtocolError,
+    RemoteProtocolError,
+    VirnetError,
+    XDRError,
+)
 from virnet.limits import MESSAGE_MIN, SEND_BUFFER, STREAM_READ
 from virnet.programs.base import Procedure, Program
 from virnet.transport.protocol import RPCProtocol
@@ -41,11 +49,13 @@ I = TypeVar("I")  # noqa: E741 - an interface, as zope names them
 class _Token:
     """What a reply completes."""
 
-    __slots__ = ("deferred", "procedure", "stream")
+    __slots__ = ("deferred", "end", "procedure", "stream")
 
     def __init__(self, procedure: Procedure, deferred: Deferred[Any]) -> None:
         self.procedure = procedure
         self.deferred = deferred
+        self.end = 0
+        """Bytes that were to be sent when it was."""
         self.stream: ClientStream | None = None
 
 
@@ -116,13 +126,13 @@ class NetClient(RPCProtocol):
         @raise OSError: one of C{fds} is not open; nothing was sent.
         """
         payload = procedure.encodeArgs(args)
-        if self._reason is not None:
+        if self._reason is not None or self._closing:
             raise self._why()
         deferred: Deferred[Any] = Deferred()
+        token = _Token(procedure, deferred)
         program = procedure.program
         target = (program.number, program.version, procedure.number, payload)
         if procedure.stream is not None:
-            token = _Token(procedure, deferred)
             data, side = self.connection.callWithStream(*target, token)
             sparse = procedure.sparse and bool(args[-1] & 1)
             token.stream = self._streams[side.key] = ClientStream(self, side, sparse)
@@ -138,13 +148,14 @@ class NetClient(RPCProtocol):
             try:
                 for fd in fds:
                     copies.append(os.dup(fd))
-                data = self.connection.call(*target, _Token(procedure, deferred), len(fds))
+                data = self.connection.call(*target, token, len(fds))
             except (OSError, LocalProtocolError):
                 closeAll(copies)
                 raise
             self.send(data, copies)
         else:
-            self.send(self.connection.call(*target, _Token(procedure, deferred)))
+            self.send(self.connection.call(*target, token))
+        token.end = self.written
         return deferred
 
     def _replyReceived(self, event: ReplyReceived) -> None:
@@ -296,29 +307,36 @@ class NetClient(RPCProtocol):
 
         @return: fires (never fails) with the reason, at once if the connection is gone.
         """
-        deferred: Deferred[Exception] = Deferred()
+        deferred: Deferred[Exception] = Deferred(self._forgetWaiter)
         if self._reason is not None:
             deferred.callback(self._why())
         else:
             self._closed.append(deferred)
         return deferred
 
+    def _forgetWaiter(self, waiter: Deferred[Exception]) -> None:
+        if waiter in self._closed:
+            self._closed.remove(waiter)
+
     def ended(self, reason: Failure) -> None:
         if self._reason is not None:
             return
         self._reason = reason
+        sent = self.written - self.sender.unsent
         for token in self.connection.calls.clear():
-            self._end(token, self._why())
+            error = self._why()
+            error.mayHaveRun = token.end <= sent
+            self._end(token, error)
         for stream in list(self._streams.values()):
             stream.failed(self._why())
         waiting, self._closed = self._closed, []
         for each in waiting:
-            each.callback(self._why())
+            if not each.called:
+                each.callback(self._why())
 
-    def _why(self) -> Exception:
+    def _why(self) -> VirnetError:
         """A fresh exception that says why the connection is over: each call raises its own."""
-        assert self._reason is not None
-        error = self._reason.value
+        error = None if self._reason is None else self._reason.value
         if isinstance(error, RemoteProtocolError):
             return RemoteProtocolError(f"{self.peer} broke the protocol: {error}")
         if self._closing:

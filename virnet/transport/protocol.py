@@ -56,6 +56,9 @@ class RPCProtocol(Protocol):
     @ivar peer: the other side in words, for logs and errors.
     @ivar clock: tells the time and calls later.
     @ivar ending: what comes is not looked at any more.
+    @ivar written: bytes that were to be sent so far; a descriptor counts one.
+    @ivar lastHeard: when the peer gave its last sign of life, once keepalive that was on has ended; in seconds
+        of C{clock}.
     """
 
     log = Logger()
@@ -66,6 +69,8 @@ class RPCProtocol(Protocol):
     connection: ClientConnection[Any] | ServerConnection
     peer: str = "nobody yet"
     ending = False
+    written = 0
+    lastHeard: float | None = None
     clock: IReactorTime
     _keepalive: KeepAlive | None = None
     _keepaliveTimer: IDelayedCall | None = None
@@ -110,6 +115,7 @@ class RPCProtocol(Protocol):
         if fds and SOCKET_SEND_FD.listeners:
             for fd in fds:
                 SOCKET_SEND_FD(self.transport, fd)
+        self.written += len(data) + len(fds)
         self._sendNow(data, fds, sent)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
@@ -206,6 +212,8 @@ class RPCProtocol(Protocol):
             timer.cancel()
         stopped, self._keepalive = self._keepalive, None
         if stopped is not None:
+            now = self.clock.seconds()
+            self.lastHeard = now - stopped.idle(now)
             if KEEPALIVE_STOP.listeners:
                 KEEPALIVE_STOP(self, self)
             if KEEPALIVE_DISPOSE.listeners:

@@ -85,6 +85,7 @@ class BufferedSender:
         """
         self.queued = 0
         self._transport = transport
+        self._unsent = 0
         self._queue: deque[_Message] = deque()
         self._handed: list[_Message] = []
         self._waiting = False
@@ -138,6 +139,17 @@ class BufferedSender:
         self.queued += message.size
         if not self._waiting:
             self._handOver()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes, the last that were to be sent, that the transport was not given; descriptors count one each.
+
+        From the end of the connection on, what it was then.
+        """
+        return self._unsent if self._gone else self._countUnsent()
+
+    def _countUnsent(self) -> int:
+        return sum(len(message.data) + len(message.fds) for message in self._queue)
 
     def hold(self) -> None:
         """Several messages follow: what is sent until C{flush} may leave together."""
@@ -244,6 +256,7 @@ class BufferedSender:
             producer.stopProducing()
 
     def _drop(self) -> None:
+        self._unsent = self.unsent
         self._gone = True
         self._settle()
         queue, self._queue = self._queue, deque()

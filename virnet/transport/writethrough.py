@@ -90,6 +90,9 @@ class WriteThrough(BufferedSender):
         if self.queued > SEND_BUFFER:
             self._pauseProducer()
 
+    def _countUnsent(self) -> int:
+        return super()._countUnsent() + (self._heldSize if self._held else 0)
+
     def hold(self) -> None:
         self._holding = True
 
