@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from virnet.cli.arguments import PROGRAMS, UsageError
+from virnet.cli.arguments import UsageError
 from virnet.cli.procedures import (
     Named,
     argumentsFromObject,
@@ -18,6 +18,7 @@ from virnet.cli.procedures import (
     signature,
     typeName,
 )
+from virnet.cli.values import PROGRAMS
 from virnet.errors import XDRError
 from virnet.programs import ADMIN, LXC, QEMU, REMOTE
 from virnet.programs.base import Procedure

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from virnet.cli.arguments import UsageError, parseArguments
 from virnet.cli.output import Output
-from virnet.cli.run import DONE, FAILED, MISUSED, prepareTask, statusOf
+from virnet.cli.run import DONE, FAILED, MISUSED, prepared, statusOf, wantsStyle
 from virnet.errors import ConnectionLost, RemoteError, URIError, VirnetError
 
 
@@ -19,8 +19,8 @@ class MainCase(SynchronousTestCase):
         self.stderr = io.StringIO()
         self.output = Output(self.stdout, self.stderr)
 
-    def prepare(self, *words: str) -> object:
-        return prepareTask(parseArguments(words, ("lifecycle",), {}), self.output)
+    def prepare(self, *words: str) -> bool:
+        return prepared(parseArguments(words, {}), self.output)
 
     def refused(self, why: str, *words: str) -> None:
         error = self.assertRaises(UsageError, self.prepare, *words)
@@ -33,8 +33,8 @@ class Preparing(MainCase):
     """
 
     def test_what_makes_sense_is_to_be_run(self) -> None:
-        self.assertIsNotNone(self.prepare("-c", "test:///default", "list"))
-        self.assertIsNotNone(self.prepare("-c", "test:///default", "call", "connectGetURI"))
+        self.assertIs(False, self.prepare("-c", "test:///default", "list"))
+        self.assertIs(False, self.prepare("-c", "test:///default", "call", "connectGetURI"))
 
     def test_an_unknown_procedure(self) -> None:
         self.refused("there is no procedure 'frob'", "-c", "test:///x", "call", "frob")
@@ -71,14 +71,38 @@ class Preparing(MainCase):
         self.refused("which server? give -c URI or set LIBVIRT_DEFAULT_URI; see 'virnet --help'", "list")
 
     def test_listing_procedures_needs_no_server(self) -> None:
-        self.assertIsNone(self.prepare("call", "--list", "lookup_by_name"))
+        self.assertIs(True, self.prepare("call", "--list", "lookup_by_name"))
         lines = self.stdout.getvalue().splitlines()
         self.assertIn("REMOTE  domainLookupByName(name: string) -> domain", lines)
         self.assertTrue(all("LookupByName(" in line for line in lines), lines)
-        self.assertIsNone(self.prepare("call", "--list", "--program", "lxc"))
+        self.assertIs(True, self.prepare("call", "--list", "--program", "lxc"))
         self.assertIn(
             "LXC  domainLxcOpenNamespace(dom: domain, flags: unsigned int) -> nothing", self.stdout.getvalue()
         )
+
+
+class Colour(SynchronousTestCase):
+    """
+    Only where somebody looks, and wants it.
+    """
+
+    def wanted(self, isTerminal: bool, **environ: str) -> bool:
+        self.patch(os, "environ", environ)
+        return wantsStyle(isTerminal)
+
+    def test_on_a_terminal(self) -> None:
+        self.assertTrue(self.wanted(True, TERM="xterm"))
+
+    def test_not_in_a_pipe(self) -> None:
+        self.assertFalse(self.wanted(False, TERM="xterm"))
+
+    def test_not_for_who_does_not_want_it(self) -> None:
+        self.assertFalse(self.wanted(True, TERM="xterm", NO_COLOR="1"))
+        self.assertTrue(self.wanted(True, TERM="xterm", NO_COLOR=""))
+
+    def test_not_where_it_would_be_rubbish(self) -> None:
+        self.assertFalse(self.wanted(True, TERM="dumb"))
+        self.assertFalse(self.wanted(True))
 
 
 class Ending(MainCase):

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from virnet.cli.arguments import PROGRAMS, UsageError
+from virnet.cli.arguments import UsageError
 from virnet.cli.jsonvalues import toJSON
 from virnet.cli.output import Output
 from virnet.cli.procedures import (
@@ -27,6 +27,7 @@ from virnet.cli.procedures import (
     signature,
     typeName,
 )
+from virnet.cli.values import PROGRAMS
 from virnet.client import NetClient, connect
 from virnet.errors import ConnectionLost, RemoteError, VirnetError, XDRError
 from virnet.programs import ADMIN
@@ -73,19 +74,34 @@ def listProcedures(options: Namespace, output: Output) -> None:
                 output.line(f"{name}  {signature(procedure)} -> {typeName(procedure.ret)}")
 
 
-async def call(reactor: Any, options: Namespace, prepared: Call, output: Output) -> None:
+def check(options: Namespace, output: Output) -> bool:
+    """Find out what to call before anything is connected.
+
+    @return: there is nothing to call: it was C{--list}.
+    """
+    if options.list:
+        listProcedures(options, output)
+        return True
+    options.call = prepare(options)
+    return False
+
+
+async def call(reactor: Any, options: Namespace, output: Output) -> None:
     """Connect, look up what is named, call, print."""
-    procedure = prepared.procedure
-    async with _client(reactor, options, procedure) as client:
-        arguments = [
-            await _found(client, each) if isinstance(each, Named) else each for each in prepared.arguments
-        ]
+    procedure = options.call.procedure
+    async with clientFor(reactor, options, procedure) as client:
+        arguments = await found(client, options.call)
         try:
             calling = client.call(procedure, tuple(arguments))
         except XDRError as e:
             raise UsageError(f"{procedure.name}: {str(e).removeprefix('args.')}") from e
         result = await calling
     output.data(None if procedure.ret is None else toJSON(procedure.ret, result))
+
+
+async def found(client: NetClient, prepared: Call) -> list[Any]:
+    """The arguments of a call, those looked up that were named."""
+    return [await _found(client, each) if isinstance(each, Named) else each for each in prepared.arguments]
 
 
 async def _found(client: NetClient, named: Named) -> Any:
@@ -97,7 +113,8 @@ async def _found(client: NetClient, named: Named) -> Any:
 
 
 @asynccontextmanager
-async def _client(reactor: Any, options: Namespace, procedure: Procedure) -> AsyncIterator[NetClient]:
+async def clientFor(reactor: Any, options: Namespace, procedure: Procedure) -> AsyncIterator[NetClient]:
+    """Connect as a procedure needs it."""
     program = procedure.program.name
     if program in ON_HYPERVISOR and not options.bare:
         async with await connect(reactor, options.connect, readonly=options.readonly) as connection:

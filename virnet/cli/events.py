@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from virnet.cli.arguments import UsageError
-from virnet.cli.commands import Session, lookup
 from virnet.cli.jsonvalues import toJSON
+from virnet.cli.session import Session, lookup
 from virnet.client import Connection
 from virnet.client.events import DOMAIN, NETWORK, NODE_DEVICE, SECRET, STORAGE_POOL, EventRegistry, Family
 from virnet.errors import RemoteError, VirnetError

@@ -18,8 +18,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from virnet import programs
-from virnet.cli.arguments import PROGRAMS, UsageError
+from virnet.cli.arguments import UsageError
 from virnet.cli.jsonvalues import fieldsFromJSON, fromJSON, parseJSON
+from virnet.cli.values import PROGRAMS
 from virnet.errors import XDRError
 from virnet.programs.base import Procedure, Program
 from virnet.xdr.schema import (
