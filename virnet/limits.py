@@ -123,3 +123,32 @@ SERVER_KEEPALIVE_COUNT = 5
 MAX_EVENT_BACKLOG = 2097152
 """Bytes of events that may wait for a client that does not read: some 30,000 of a life cycle. libvirtd
 has no such limit, and its memory goes to whoever stops reading."""
+
+TLS_HANDSHAKE_SECONDS = 15.0
+"""From the first moment a connection is read until its TLS handshake is through. libvirt has no such limit, and who
+says nothing keeps one of its C{max_anonymous_clients}."""
+
+TLS_PIECE = 524288
+"""Bytes that are encrypted at a time: whole records, and more than a packet of a stream has."""
+
+SASL_DATA_MAX = 65536
+"""Bytes of one step of a SASL exchange (C: C{REMOTE_AUTH_SASL_DATA_MAX})."""
+
+SASL_PACKET_MAX = 65536
+"""The largest packet of a SASL security layer that is taken, without its length; what libvirt asks for too."""
+
+SASL_BLOCK_MIN = 1024
+"""Bytes of a message that fit into one packet, at least: a peer that takes less would have messages cut into
+crumbs."""
+
+SASL_MIN_SSF = 56
+"""Bits of protection that a plain TCP connection needs (C{tcp_min_ssf} of C{libvirtd.conf})."""
+
+SASL_MAX_SSF = 100000
+"""More bits than any protection has."""
+
+SCRAM_ITERATIONS = 65536
+"""How often a new SCRAM password is hashed. RFC 7677 wants 4096 at least; a client needs some 20 ms for this."""
+
+SCRAM_ITERATIONS_MAX = 2000000
+"""The most that a client does for a server: about a second."""
