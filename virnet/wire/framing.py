@@ -47,6 +47,11 @@ class Framer:
         self._tiny = bytearray()
         self._type = b"" if withDescriptors is None else withDescriptors.to_bytes(4, "big")
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether there are bytes that belong to no message, yet or at all."""
+        return self._have > 0 or self.fault is not None
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take a chunk and return the messages that it completes, whole, in order."""
         if self.fault is not None:
