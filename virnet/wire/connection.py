@@ -115,6 +115,11 @@ class _Connection(ABC):
         assert self._framer.descriptors is not None
         self._framer.descriptors += 1
 
+    @property
+    def unjudged(self) -> bool:
+        """Whether something has come that was not judged yet."""
+        return bool(self._messages) or self._framer.incomplete
+
     def receive(self, data: bytes) -> list[Event]:
         """Take received bytes and say what they mean.
 
