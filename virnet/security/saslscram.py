@@ -1,0 +1,145 @@
+"""SCRAM (RFC 5802, 7677): a password proved at both ends and never sent, over scramp.
+
+The server knows salted keys alone. For a user that it does not know it goes through the same exchange
+with keys that nobody has the password of, so that names cannot be tried out: only the last step fails,
+for either reason.
+
+A proof holds for one exchange: its nonce is new each time, and what was heard of another exchange is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from virnet.limits import SCRAM_ITERATIONS_MAX
+from virnet.security.sasl import SASLError, SASLSession, decodeText, requireExtra
+
+MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1")
+"""The strongest first."""
+
+
+class ScramKeys(NamedTuple):
+    """What a server keeps of a password, for one mechanism. In the order in which scramp takes it."""
+
+    salt: bytes
+    storedKey: bytes
+    serverKey: bytes
+    iterations: int
+
+
+def scramp() -> Any:
+    """The module scramp.
+
+    @raise ImportError: it is not installed.
+    """
+    return requireExtra("scramp", "sasl", "SCRAM")
+
+
+def prepare(text: str) -> str:
+    """What SCRAM makes of a name or a password (SASLprep, RFC 4013).
+
+    @raise SASLError: nothing is left of it, or it holds what is prohibited.
+    """
+    library = scramp()
+    try:
+        prepared: str = library.utils.saslprep(text)
+    except library.ScramException as e:
+        raise SASLError(f"not allowed in a name or password: {e}") from None
+    if not prepared:
+        raise SASLError("a name or password must not be empty")
+    return prepared
+
+
+def makeKeys(mechanism: str, password: str, iterations: int, salt: bytes | None = None) -> ScramKeys:
+    """Make what a server keeps of a password.
+
+    @param iterations: how often it is hashed.
+    @param salt: some of one's own instead of a random one.
+    @raise SASLError: it is no password.
+    """
+    made = scramp().ScramMechanism(mechanism).make_auth_info(prepare(password), iterations, salt)
+    return ScramKeys(*made)
+
+
+class _ScramSession(SASLSession):
+    _next: Callable[[str], str | None]
+
+    def _take(self, data: bytes) -> bytes | None:
+        try:
+            answer = self._next(decodeText(data, "a SCRAM message"))
+        except scramp().ScramException as e:
+            raise SASLError(str(e)) from None
+        except (ArithmeticError, LookupError, TypeError, ValueError) as e:
+            # scramp takes messages apart before it looks at all of their parts.
+            raise SASLError(f"a SCRAM message that makes no sense ({e})") from None
+        return None if answer is None else answer.encode()
+
+
+class ScramServerSession(_ScramSession):
+    """The server's end."""
+
+    def __init__(self, mechanism: str, keysOf: Callable[[str], ScramKeys]) -> None:
+        """@param keysOf: called with a name, gives its keys; also for a name that nobody has."""
+        super().__init__(mechanism)
+
+        def keys(name: str) -> tuple[Any, ...]:
+            self._name = name
+            return tuple(keysOf(name))
+
+        self._scram = scramp().ScramMechanism(mechanism).make_server(keys)
+        self._next = self._first
+
+    def step(self, data: bytes | None) -> bytes | None:
+        if data is None and self._next == self._first:
+            return None
+        return self._take(data or b"")
+
+    def _first(self, message: str) -> str:
+        self._next = self._final
+        self._scram.set_client_first(message)
+        answer: str = self._scram.get_server_first()
+        return answer
+
+    def _final(self, message: str) -> str:
+        self._scram.set_client_final(message)
+        answer: str = self._scram.get_server_final()
+        self.user = self._name
+        self.complete = True
+        return answer
+
+
+class ScramClientSession(_ScramSession):
+    """The client's end."""
+
+    def __init__(self, mechanism: str, user: str, password: str) -> None:
+        super().__init__(mechanism)
+        library = scramp()
+        try:
+            self._scram = library.ScramClient([mechanism], user, password)
+        except library.ScramException as e:
+            raise SASLError(str(e)) from None
+        self._next = self._challenge
+        # It hashes as often as the server says.
+        self.blocking = True
+
+    def step(self, data: bytes | None) -> bytes | None:
+        if self._scram.stage is None:
+            answer: str = self._scram.get_client_first()
+            return answer.encode()
+        if self.complete:
+            raise SASLError(f"the server asks for more than {self.mechanism} has")
+        return self._take(data or b"")
+
+    def _challenge(self, message: str) -> str:
+        self._scram.set_server_first(message)
+        iterations = int(self._scram.iterations)
+        if iterations > SCRAM_ITERATIONS_MAX:
+            raise SASLError(f"the server wants {iterations} iterations, more than {SCRAM_ITERATIONS_MAX}")
+        self._next = self._verify
+        answer: str = self._scram.get_client_final()
+        return answer
+
+    def _verify(self, message: str) -> None:
+        self._scram.set_server_final(message)
+        self.complete = True
