@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from virnet.errors import KeepAliveTimeout, RemoteProtocolError, VirnetError
+from virnet.errors import KeepAliveTimeout, LocalProtocolError, RemoteProtocolError, VirnetError
 from virnet.limits import DESCRIPTORS_UNCLAIMED_MAX
 from virnet.probes import (
     KEEPALIVE_DISPOSE,
@@ -37,6 +37,7 @@ from virnet.probes import (
     objectDispose,
     objectNew,
 )
+from virnet.security.securitylayer import SecurityLayer
 from virnet.transport.sender import BufferedSender, closeAll
 from virnet.transport.writethrough import senderFor
 from virnet.wire import keepalive
@@ -160,6 +161,35 @@ class RPCProtocol(Protocol):
                 if several:
                     self.sender.flush()
             events = self.connection.resume()
+
+    def startSecurityLayer(self, layer: SecurityLayer) -> None:
+        """Protect all that is sent from now on, and take only what is protected.
+
+        What the peer has sent already came in clear, and nobody knows from whom: the connection does not go on
+        with it.
+        """
+        if self.connection.unjudged:
+            self._fault(Fault(RemoteProtocolError("received data in clear behind the authentication")))
+            return
+        sender = self.sender.send
+
+        def send(data: bytes, fds: Sequence[int] = (), sent: Callable[[], object] | None = None) -> None:
+            if fds:
+                raise LocalProtocolError("Sending file descriptors is not supported on this socket")
+            sender(layer.encode(data), (), sent)
+
+        def received(data: bytes) -> None:
+            try:
+                decoded = layer.decode(data)
+            except RemoteProtocolError as e:
+                self._fault(Fault(e))
+                return
+            if decoded:
+                clear(decoded)
+
+        clear = self.dataReceived
+        self._sendNow = send
+        self.dataReceived = received  # type: ignore[method-assign]
 
     def _answer(self, event: Send) -> None:
         if event.descriptors:
