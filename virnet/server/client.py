@@ -28,6 +28,7 @@ from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError, XDREr
 from virnet.programs.base import Priority, Procedure, Program
 from virnet.security.identity import Identity, unixIdentity
 from virnet.server.authentication import (
+from virnet.security.securitylayer import SecurityLayer
     IAuthenticator,
     IClientAuthentication,
     NoAuthentication,
@@ -161,6 +162,7 @@ class ServerClient(RPCProtocol):
         self._jobs = 0
         self._onDisconnect: list[Callable[[], object]] = []
 
+        self._securing: tuple[_Call | None, SecurityLayer] | None = None
     @property
     def authenticated(self) -> bool:
         """Whether the client may make calls other than those that authenticate."""
@@ -184,6 +186,10 @@ class ServerClient(RPCProtocol):
         """Something more was proved.
 
         @param changes: fields of L{Identity} and their values.
+    def secureAfterReply(self, layer: SecurityLayer) -> None:
+        """Protect the connection from behind the reply to the running call on."""
+        self._securing = (self._running, layer)
+
         """
         self._identity = self.identity.changed(**changes)
 
@@ -433,6 +439,12 @@ class ServerClient(RPCProtocol):
             self.send(data, fds, self.release)
         except LocalProtocolError as e:
             # The slot is still held, and nothing was sent.
+        if self._securing is not None and self._securing[0] in (call, None):
+            layer, self._securing = self._securing[1], None
+            self.send(data)
+            self.startSecurityLayer(layer)
+            self.release()
+            return
             closeAll(fds)
             self.send(self.connection.replyError(call.header, rpcError(str(e))), (), self.release)
         if self._closing and self._lastCall in (call, None):
