@@ -165,8 +165,8 @@ class RPCProtocol(Protocol):
     def startSecurityLayer(self, layer: SecurityLayer) -> None:
         """Protect all that is sent from now on, and take only what is protected.
 
-        What the peer has sent already came in clear, and nobody knows from whom: the connection does not go on
-        with it.
+        What the peer has sent already came in clear, and nobody knows from whom: with it the connection does
+        not go on.
         """
         if self.connection.unjudged:
             self._fault(Fault(RemoteProtocolError("received data in clear behind the authentication")))
