@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
@@ -57,7 +58,16 @@ from cryptography.x509 import (
     load_pem_x509_crl,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
-from OpenSSL.crypto import X509, X509Store, X509StoreContext, X509StoreContextError, X509StoreFlags
+from OpenSSL.crypto import (
+    FILETYPE_ASN1,
+    X509,
+    X509Store,
+    X509StoreContext,
+    X509StoreContextError,
+    X509StoreFlags,
+    load_certificate,
+)
+from OpenSSL.crypto import Error as OpenSSLError
 from service_identity import VerificationError
 from service_identity.exceptions import CertificateError as PatternError
 from service_identity.hazmat import (
@@ -98,8 +108,9 @@ UNREADABLE = (
     InvalidVersion,
     DuplicateExtension,
     UnsupportedGeneralNameType,
+    OpenSSLError,
 )
-"""What cryptography raises over certificates that are none, wholly or in a part that it was asked for."""
+"""What the libraries raise over certificates that are none, wholly or in a part that it was asked for."""
 
 _NOT_TRUSTED = "The certificate is not trusted."
 _NO_ISSUER = "The certificate hasn't got a known issuer."
@@ -386,8 +397,9 @@ def _distrust(
     try:
         verified = [each.to_cryptography() for each in context.get_verified_chain()]
     except X509StoreContextError as e:
-        # code, depth, text; an error without them is none of the chain's end.
-        return _NO_ISSUER if e.errors and e.errors[0] in _NO_ISSUER_CODES else _NOT_TRUSTED
+        _forgetErrors()
+        code: int = e.errors[0]
+        return _NO_ISSUER if code in _NO_ISSUER_CODES else _NOT_TRUSTED
     for certificate in verified:
         for each in revocations:
             if each.issuer == certificate.issuer and each.get_revoked_certificate_by_serial_number(
@@ -398,6 +410,15 @@ def _distrust(
         if certificate not in authorities and certificate.signature_algorithm_oid in _INSECURE_SIGNATURES:
             return _INSECURE
     return None
+
+
+def _forgetErrors() -> None:
+    """
+    Empty OpenSSL's list of errors of this thread: what a failed verification leaves in it would be taken for
+    its own by the next user of the library, who may be another connection. Any error reported takes all along.
+    """
+    with suppress(OpenSSLError):
+        load_certificate(FILETYPE_ASN1, b"")
 
 
 _ATTRIBUTES = {
