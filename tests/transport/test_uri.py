@@ -27,6 +27,10 @@ PLACES = {
     "qemu+TCP://host/system": ("qemu", "tcp", "host", 16509),
     "QEMU+tcp://host/system": ("QEMU", "tcp", "host", 16509),
     "test:/default": ("test", "unix", "", None),
+    "": ("", "unix", "", None),
+    "qemu+ssh://u@Build-Host:0/system": ("qemu", "ssh", "Build-Host", None),
+    "qemu+tcp://[FE80::1]/system": ("qemu", "tcp", "FE80::1", 16509),
+    "qemu+ssh://u:p@ss@host:22/system": ("qemu", "ssh", "host", 22),
 }
 
 #: text: the name that CONNECT_OPEN sends
@@ -37,7 +41,7 @@ NAMES = {
     "qemu://host:1/system": "qemu:///system",
     "test+unix:///default?socket=S": "test:///default",
     "test+unix:///default?SOCKET=S&Mode=legacy&x=1": "test:///default?x=1",
-    "test+unix:///default?x&y=&socket=S&z=3": "test:///default?x&y=&z=3",
+    "test+unix:///default?x&y=&socket=S&z=3": "test:///default?x=&y=&z=3",
     "test:///default#fragment": "test:///default#fragment",
     "test:///default?x=1#fragment": "test:///default?x=1#fragment",
     "test:///default?name=qemu%3A///session": "qemu:///session",
@@ -47,11 +51,17 @@ NAMES = {
     "remote+unix:///?socket=S": "",
     "QEMU+tcp://host/system": "QEMU:///system",
     "esx://host/?no_verify=1&auto_answer=1": "esx:///?auto_answer=1",
+    # The rest as libvirt's client sends it.
+    "qemu:///system?x=a/b%2F:+~,@-_.*()%C3%A9": "qemu:///system?x=a%2Fb%2F%3A%2B~%2C%40-_.%2A%28%29%C3%A9",
+    "qemu:///system?&&x=1&mode=auto&": "qemu:///system?x=1",
+    "qemu:///system?x=1=2": "qemu:///system?x=1%3D2",
+    "qemu:///system?x=1;mode=auto": "qemu:///system?x=1%3Bmode%3Dauto",
+    "qemu://host": "qemu://",
+    "test:///default?name=a&name=b": "b",
 }
 
 #: text: what its refusal says
 REFUSED = {
-    "": "'' is not a libvirt URI",
     "default": "'default' is not a libvirt URI",
     "/run/libvirt/libvirt-sock": "is not a libvirt URI",
     " test:///default": "it has a blank or a control character in it",
@@ -63,6 +73,22 @@ REFUSED = {
     "qemu+tcp://host:99999/system": "is not a URI",
     "qemu+tcp://[::1/system": "is not a URI",
     "qemu+tcp://host/system?socket=S": "parameter 'socket' does not go with the transport 'tcp'",
+    "qemu+tcp://host/system?KeyFile=k": (
+        "parameter 'KeyFile' does not go with the transport 'tcp', only with libssh, libssh2 and ssh;"
+        " leave it out or take another transport"
+    ),
+    "qemu+ssh://host/system?pkipath=/x": "'pkipath' does not go with the transport 'ssh', only with tls;",
+    "qemu+tls://host/system?command=/x": "does not go with the transport 'tls', only with ext and ssh;",
+    "qemu+ssh://host/system?known_hosts=/x": "only with libssh and libssh2;",
+    "qemu:///system?mode=modern": "parameter 'mode' is auto, legacy or direct, not 'modern'",
+    "qemu+ssh://host/system?proxy=": "parameter 'proxy' is auto, netcat or native, not ''",
+    "qemu+ssh://host/system?mode=direct": "mode 'direct' does not go with the transport 'ssh': name the",
+    "qemu+ssh://host/system?no_tty=": "parameter 'no_tty' is a number, 0 for no, 1 for yes, not ''",
+    "qemu+tls://host/system?no_verify=yes": "parameter 'no_verify' is a number, 0 for no, 1 for yes, not 'yes'",
+    "qemu+libssh://h/system?known_hosts_verify=no": "is normal, auto or ignore, not 'no'",
+    "qemu+libssh2://h/system?sshauth=agent,key": (
+        "parameter 'sshauth' lists agent, privkey, password and keyboard-interactive, not 'key'"
+    ),
     "qemu+ext:///system": "the transport 'ext' needs the parameter 'command'",
 }
 
@@ -82,6 +108,11 @@ class URIs(SynchronousTestCase):
     def test_parameters_are_found_in_any_case_and_unquoted(self) -> None:
         uri = parseURI("test+unix:///default?SOCKET=%2Ftmp%2Fa%20b&x=1&AuthFile=f")
         self.assertEqual(uri.params, {"socket": "/tmp/a b", "authfile": "f"})
+
+    def test_numbers_that_mean_yes_and_no(self) -> None:
+        for value, wanted in (("1", True), ("-1", True), ("0", False), ("00", False), ("%201", True)):
+            self.assertIs(parseURI(f"qemu+ssh://h/system?no_tty={value}").flag("no_tty"), wanted, value)
+        self.assertIs(parseURI("qemu+ssh://h/system").flag("no_tty"), False)
 
     def test_user_and_path(self) -> None:
         uri = parseURI("qemu+ssh://me%40home@host/session")

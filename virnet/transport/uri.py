@@ -5,14 +5,19 @@ libvirt's connection URIs: C{DRIVER[+TRANSPORT]://[USER@][HOST][:PORT]/PATH[?PAR
     no host, C{tls} when there is one.
   - Parameter names are case-insensitive. Each known one is checked against the transport; unknown ones are
     the driver's and stay in the name that is sent.
-  - The name sent to the server has neither transport, user, host, port nor known parameters; the rest of it
-    is kept as it was written. The driver C{remote} sends an empty name: the server shall probe.
+  - The name sent to the server has neither transport, user, host, port nor known parameters. What is left of
+    the parameters is escaped anew; path and fragment are kept as they were written. The driver C{remote}
+    sends an empty name: the server shall probe.
+  - A parameter that the transport does not have is refused. libvirt lets it pass without effect, and leaves
+    people to wonder why their key file is not used.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from virnet.errors import URIError
 
@@ -47,6 +52,21 @@ PARAMETERS: dict[str, frozenset[str]] = {
 }
 """Known parameter to the transports it goes with."""
 
+FLAGS = ("no_verify", "no_tty", "no_sanity")
+"""Parameters that are whole numbers; all but 0 is yes."""
+
+_WORDS = {
+    "mode": ("auto", "legacy", "direct"),
+    "proxy": ("auto", "netcat", "native"),
+    "known_hosts_verify": ("normal", "auto", "ignore"),
+}
+"""Parameters that are one of a few words."""
+
+_HOST = re.compile(r"\[?([^\[\]]*?)\]?(?::[0-9]*)?\Z")
+
+SSH_METHODS = ("agent", "privkey", "password", "keyboard-interactive")
+"""What C{sshauth} lists."""
+
 
 class ConnectionURI(NamedTuple):
     """A parsed URI.
@@ -67,12 +87,23 @@ class ConnectionURI(NamedTuple):
     params: dict[str, str]
     name: str
 
+    def flag(self, name: str) -> bool:
+        """Whether a parameter of L{FLAGS} is given and not 0."""
+        return int(self.params.get(name, "0")) != 0
+
+
+NO_URI = ConnectionURI("", "", "unix", None, "", None, "", {}, "")
+"""What stands for no URI at all: the server on the usual socket shall find out what there is."""
+
 
 def parseURI(text: str) -> ConnectionURI:
     """Take a connection URI apart and check it.
 
+    @param text: the URI; the empty one gives L{NO_URI}.
     @raise URIError: it is not one, or its parts do not go together.
     """
+    if not text:
+        return NO_URI
     # urlsplit would drop some of these without a word.
     if " " in text or not text.isprintable():
         raise URIError(f"{text!r} is not a URI: it has a blank or a control character in it")
@@ -86,28 +117,17 @@ def parseURI(text: str) -> ConnectionURI:
     # urlsplit lowers the scheme, but the driver's case is the server's affair.
     driver, plus, transport = text[: len(parts.scheme)].partition("+")
     transport = transport.lower()
-    host = parts.hostname or ""
+    # What urlsplit gives is in lower case; to ssh a host may be a name of its own configuration.
+    host = _HOST.sub(r"\1", parts.netloc.rpartition("@")[2])
     if not plus:
         transport = "tls" if host else "unix"
     if transport not in TRANSPORTS:
         raise URIError(f"{text}: transport {transport!r} is not one of {', '.join(sorted(TRANSPORTS))}")
     if transport == "unix" and host:
         raise URIError(f"{text}: using unix socket and remote server {host!r} is not supported")
-    params: dict[str, str] = {}
-    kept: list[str] = []
-    for item in parts.query.split("&"):
-        key, _, value = item.partition("=")
-        key = unquote(key)
-        allowed = PARAMETERS.get(key.lower())
-        if allowed is None:
-            if item:
-                kept.append(item)
-            continue
-        if transport not in allowed:
-            raise URIError(f"{text}: parameter {key!r} does not go with the transport {transport!r}")
-        params[key.lower()] = unquote(value)
+    params, kept = _parameters(text, transport, parts.query)
     if transport == "ext" and "command" not in params:
-        raise URIError(f"{text}: the transport 'ext' needs the parameter 'command'")
+        raise URIError(f"{text}: the transport 'ext' needs the parameter 'command', the program to run")
     if "name" in params:
         name = params["name"]
     elif driver == "remote":
@@ -125,8 +145,50 @@ def parseURI(text: str) -> ConnectionURI:
         transport=transport,
         user=unquote(parts.username) if parts.username else None,
         host=host,
-        port=port if port is not None else _PORTS.get(transport),
+        port=port if port else _PORTS.get(transport),
         path=parts.path,
         params=params,
         name=name,
     )
+
+
+def _parameters(text: str, transport: str, query: str) -> tuple[dict[str, str], list[str]]:
+    """The known parameters, checked, and the others as they are sent."""
+    params: dict[str, str] = {}
+    kept: list[str] = []
+    for item in filter(None, query.split("&")):
+        key, _, value = item.partition("=")
+        key, value = unquote(key), unquote(value)
+        allowed = PARAMETERS.get(key.lower())
+        if allowed is None:
+            kept.append(f"{quote(key, safe='')}={quote(value, safe='')}")
+            continue
+        if transport not in allowed:
+            raise URIError(
+                f"{text}: parameter {key!r} does not go with the transport {transport!r}, only with"
+                f" {_listed(sorted(allowed), 'and')}; leave it out or take another transport"
+            )
+        # Of one that is repeated the last counts.
+        params[key.lower()] = value
+    for name, words in _WORDS.items():
+        if params.get(name, words[0]) not in words:
+            raise URIError(f"{text}: parameter {name!r} is {_listed(words, 'or')}, not {params[name]!r}")
+    for name in FLAGS:
+        if not re.fullmatch(r"\s*[+-]?[0-9]+", params.get(name, "0"), re.ASCII):
+            raise URIError(
+                f"{text}: parameter {name!r} is a number, 0 for no, 1 for yes, not {params[name]!r}"
+            )
+    if params.get("mode") == "direct" and transport in SSH_FAMILY:
+        raise URIError(
+            f"{text}: mode 'direct' does not go with the transport {transport!r}: name the daemon's socket on"
+            " the host with the parameter 'socket'"
+        )
+    for method in params.get("sshauth", "agent").split(","):
+        if method not in SSH_METHODS:
+            raise URIError(f"{text}: parameter 'sshauth' lists {_listed(SSH_METHODS, 'and')}, not {method!r}")
+    return params, kept
+
+
+def _listed(words: Iterable[str], last: str) -> str:
+    *most, end = words
+    return f"{', '.join(most)} {last} {end}" if most else end
