@@ -415,7 +415,7 @@ def _distrust(
 def _forgetErrors() -> None:
     """
     Empty OpenSSL's list of errors of this thread: what a failed verification leaves in it would be taken for
-    its own by the next user of the library, who may be another connection. Any error reported takes all along.
+    its own by the next user of the library, for another connection. Any error reported takes all along.
     """
     with suppress(OpenSSLError):
         load_certificate(FILETYPE_ASN1, b"")
