@@ -34,7 +34,7 @@ from virnet.errors import (
     VirnetError,
     XDRError,
 )
-from virnet.limits import MESSAGE_MIN, SEND_BUFFER, STREAM_READ
+from virnet.limits import MESSAGE_MIN, SEND_BUFFER
 from virnet.programs.base import Procedure, Program
 from virnet.transport.protocol import RPCProtocol
 from virnet.transport.sender import closeAll
@@ -137,9 +137,6 @@ class NetClient(RPCProtocol):
             sparse = procedure.sparse and bool(args[-1] & 1)
             token.stream = self._streams[side.key] = ClientStream(self, side, sparse)
             probes.objectNew(token.stream)
-            if procedure.stream != "write":
-                # Twisted's sockets read 64 KiB at a time: let them read whole packets.
-                cast(Any, self.transport).bufferSize = STREAM_READ
             self.send(data)
         elif fds:
             if not self.connection.carriesDescriptors:

@@ -27,6 +27,7 @@ from twisted.internet.tcp import Connection
 
 from virnet.errors import LocalProtocolError
 from virnet.limits import SEND_BUFFER
+from virnet.transport.reading import SocketReader
 from virnet.transport.sender import BufferedSender, closeAll
 
 _PIECE = 16384
@@ -56,6 +57,7 @@ class WriteThrough(BufferedSender):
         self._held: list[bytes] = []
         self._heldSent: list[Callable[[], object]] = []
         self._heldSize = 0
+        self._reader = SocketReader(transport)
         super().__init__(transport)
 
     def send(self, data: bytes, fds: Sequence[int] = (), sent: Callable[[], object] | None = None) -> None:
@@ -155,18 +157,34 @@ class WriteThrough(BufferedSender):
             self._given = None
 
     def _drop(self) -> None:
+        self._reader.reading = False
         super()._drop()
         self._closeGiven()
         self._held.clear()
         self._heldSent.clear()
 
+    def pauseProducing(self) -> None:
+        """Read nothing until L{resumeProducing}."""
+        self._reader.reading = False
+        self._transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read again."""
+        self._reader.reading = not self._closing and not self._gone
+        self._transport.resumeProducing()
+
     def loseConnection(self) -> None:
         """Read nothing more; close the connection when everything was sent and no producer is left."""
         self._release()
+        self._reader.reading = False
         if not self._gone:
             # It waits until it has no producer.
             self._transport.loseConnection()
         super().loseConnection()
+
+    def discard(self) -> None:
+        super().discard()
+        self._reader.stop()
 
     def loseWriteConnection(self) -> None:
         self._release()
