@@ -1,6 +1,7 @@
 """Opening a libvirt URI: the calls that libvirt's own client makes before an application's first.
 
-  1. AUTH_LIST; an old server that does not know it has no authentication. The first entry counts.
+  1. AUTH_LIST; an old server that does not know it has no authentication. Then what its answer wants of us
+     (L{virnet.client.authentication}).
   2. CONNECT_SUPPORTS_FEATURE for keepalive (10), when keepalive is wanted. The server then starts its own.
   3. CONNECT_OPEN with the name of the URI.
   4. CONNECT_SUPPORTS_FEATURE for event callbacks (14) and close callbacks (15). An error means no.
@@ -13,7 +14,9 @@ from __future__ import annotations
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
 
+from virnet.client.authentication import authenticate
 from virnet.client.client import NetClient, NetClientFactory
 from virnet.client.events import EventRegistries, EventRegistry
 from virnet.errorcodes import ErrorDomain, ErrorNumber
@@ -21,6 +24,7 @@ from virnet.errors import ConnectionLost, ProtocolError, RemoteError
 from virnet.limits import KEEPALIVE_COUNT, KEEPALIVE_INTERVAL
 from virnet.programs import REMOTE
 from virnet.programs.base import Program
+from virnet.security.credentials import CredentialCallback
 from virnet.transport.endpoints import endpointFor
 from virnet.transport.uri import ConnectionURI, parseURI
 
@@ -32,8 +36,6 @@ READ_ONLY = 1
 FEATURE_KEEPALIVE = 10
 FEATURE_EVENT_CALLBACK = 14
 FEATURE_CLOSE_CALLBACK = 15
-
-_AUTH_NONE = 0
 
 
 class Connection:
@@ -119,6 +121,8 @@ async def connect(
     *,
     readonly: bool = False,
     keepalive: tuple[float, int] | None = (KEEPALIVE_INTERVAL, KEEPALIVE_COUNT),
+    credentials: CredentialCallback | None = None,
+    endpoint: IStreamClientEndpoint | None = None,
 ) -> Connection:
     """Open a connection to a libvirt server.
 
@@ -128,26 +132,37 @@ async def connect(
     @param readonly: ask for a connection that refuses changes.
     @param keepalive: seconds of silence before the server is asked whether it lives, and how many such
         questions may stay unanswered; C{None}: never ask. Without effect on a server that does not know it.
+    @param credentials: is asked for a user's name or password that the server wants and that is known from
+        nowhere else, see L{virnet.security.credentials}.
+    @param endpoint: connect to this, whatever the URI says, which is then only what to open there.
     @return: the open connection; close it with C{await connection.close()} or C{async with}.
     @raise URIError: the URI cannot be used.
     @raise ConnectionLost: the server cannot be reached.
     @raise RemoteError: the server refused.
     """
     parsed = parseURI(uri)
-    endpoint = endpointFor(reactor, parsed, readonly)
+    if endpoint is None:
+        endpoint = endpointFor(reactor, parsed, readonly)
     try:
         client = cast(NetClient, await endpoint.connect(NetClientFactory(reactor)))
+    except RemoteError:
+        # One end does not accept the other's certificate.
+        raise
     except Exception as e:
         raise ConnectionLost(f"{uri}: cannot connect: {e}") from e
     try:
-        return await _open(client, parsed, readonly, keepalive)
+        return await _open(client, parsed, readonly, keepalive, credentials)
     except BaseException:
         client.abandon()
         raise
 
 
 async def _open(
-    client: NetClient, uri: ConnectionURI, readonly: bool, keepalive: tuple[float, int] | None
+    client: NetClient,
+    uri: ConnectionURI,
+    readonly: bool,
+    keepalive: tuple[float, int] | None,
+    credentials: CredentialCallback | None,
 ) -> Connection:
     remote = client.program(REMOTE)
     try:
@@ -156,10 +171,7 @@ async def _open(
         if e.code != ErrorNumber.NO_SUPPORT:
             raise
         types = []
-    if types and types[0] != _AUTH_NONE:
-        raise RemoteError.of(
-            ErrorNumber.AUTH_FAILED, f"unsupported authentication type {types[0]}", ErrorDomain.REMOTE
-        )
+    await authenticate(client, types, uri, credentials)
     features = set()
     if keepalive is not None and await _supports(client, FEATURE_KEEPALIVE):
         features.add(FEATURE_KEEPALIVE)
