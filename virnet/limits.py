@@ -151,7 +151,7 @@ SASL_MAX_SSF = 100000
 """More bits than any protection has."""
 
 SCRAM_ITERATIONS = 65536
-"""How often a new SCRAM password is hashed. RFC 7677 wants 4096 at least; a client needs some 20 ms for this."""
+"""How often a new SCRAM password is hashed. RFC 7677 wants 4096 at least; a client needs some 20 ms for it."""
 
 SCRAM_ITERATIONS_MAX = 2000000
 """The most that a client does for a server: about a second."""
