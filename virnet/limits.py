@@ -128,8 +128,8 @@ MAX_EVENT_BACKLOG = 2097152
 has no such limit, and its memory goes to whoever stops reading."""
 
 TLS_HANDSHAKE_SECONDS = 15.0
-"""From the first moment a connection is read until its TLS handshake is through. libvirt has no such limit, and who
-says nothing keeps one of its C{max_anonymous_clients}."""
+"""From when a connection is read until its TLS handshake is through. libvirt has no such limit; who says
+nothing would keep others out for ever."""
 
 TLS_PIECE = 524288
 """Bytes that are encrypted at a time: whole records, and more than a packet of a stream has."""

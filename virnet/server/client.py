@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, ISSLTransport
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, implementer
@@ -105,7 +105,7 @@ class _Call:
         self.sparse = False
 
 
-@implementer(IServerClient, IPushProducer)
+@implementer(IServerClient, IPushProducer, IHandshakeListener)
 class ServerClient(RPCProtocol):
     """The protocol of an accepted connection (C: C{virNetServerClient}).
 
@@ -230,6 +230,17 @@ class ServerClient(RPCProtocol):
             self.authenticator = self._authentication.authenticatorFor(self)
             self.onDisconnect(self.authenticator.stop)
         self.server.clientConnected(self)
+
+    @property
+    def handshaking(self) -> bool:
+        """Whether TLS is not through with its handshake."""
+        return getattr(self.transport, "handshaking", False)
+
+    def handshakeCompleted(self) -> None:
+        """TLS is through with its handshake, and the certificate is good."""
+        self.updateIdentity(x509dname=getattr(self.transport, "peerName", None))
+        if self.authenticated:
+            self.server.clientAuthenticated(self)
 
     # Reading
 

@@ -31,9 +31,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from virnet.security.tlscontext import TLSContext
 from virnet.server.authentication import IClientAuthentication
 from virnet.server.client import ServerClient
 from virnet.server.server import IAcceptor, NetServer
+from virnet.transport.tls import TLSServerEndpoint
 
 
 class ServerClientFactory(Factory):
@@ -80,10 +82,12 @@ class ServerService(Service):
         *,
         readonly: bool = False,
         auth: IClientAuthentication | None = None,
+        tls: TLSContext | None = None,
         backlog: int | None = None,
     ) -> None:
         """@param server: gets the clients; this service becomes its child.
         @param endpoint: an endpoint or a Twisted endpoint string (C{unix:/run/x}, C{tcp:16509}).
+        @param tls: what clients have to do TLS with. An endpoint string C{libvirt-tls:} has its own.
         @param backlog: connections that wait to be accepted, instead of the server's C{maxQueuedClients}.
         """
         self._server = server
@@ -92,6 +96,8 @@ class ServerService(Service):
         self.endpoint: IStreamServerEndpoint = (
             serverFromString(server.reactor, endpoint) if isinstance(endpoint, str) else endpoint
         )
+        if tls is not None:
+            self.endpoint = TLSServerEndpoint(server.reactor, self.endpoint, tls)
         self.readonly = readonly
         self.auth = auth
         self.factory = ServerClientFactory(server, readonly, auth)

@@ -208,8 +208,10 @@ def _callAll(calls: list[Callable[[], object]]) -> None:
 def senderFor(transport: Any) -> BufferedSender:
     """What sends over a connected transport, before anything was written to it.
 
-    @return: a L{WriteThrough} for a plain socket, else a L{BufferedSender}.
+    @return: a L{WriteThrough} for a plain socket, else a L{BufferedSender}; the transport itself if it is one.
     """
+    if isinstance(transport, BufferedSender):
+        return transport
     # Wrappers, of protocols and of TLS, pass the socket's methods on and claim its interfaces, but past them
     # nothing may be sent. Twisted's own socket transports are told by their class.
     if isinstance(transport, Connection) and not transport.TLS:
