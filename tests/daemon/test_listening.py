@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import shlex
 import shutil
@@ -104,13 +105,20 @@ class EndpointStrings(SynchronousTestCase):
             f"{longest}x is too long for a UNIX socket: 108 bytes, the system allows 107", str(error)
         )
 
+    def test_a_group_by_name_and_by_number(self) -> None:
+        group = grp.getgrgid(0)
+        self.assertEqual(0, fromString(self.reactor, f"unix:/run/x:mode=660:group={group.gr_name}").group)
+        self.assertEqual(4711, fromString(self.reactor, "unix:/run/x:group=4711").group)
+        self.assertIsNone(fromString(self.reactor, "unix:/run/x").group)
+
     def test_mistakes(self) -> None:
         self.refused("Unknown endpoint type: 'frob'", "frob")
         self.refused("Unknown endpoint type: '/run/x'", "/run/x")
         self.refused("invalid literal for int() with base 10: 'x'", "tcp:x")
         self.refused("there is no path", "unix:")
-        self.refused("'frob=1' is not one of mode=, backlog=, lockfile=", "unix:/run/x:frob=1")
-        self.refused("'660' is not one of mode=, backlog=, lockfile=", "unix:/run/x:660")
+        self.refused("'frob=1' is not one of mode=, group=, backlog=, lockfile=", "unix:/run/x:frob=1")
+        self.refused("'660' is not one of mode=, group=, backlog=, lockfile=", "unix:/run/x:660")
+        self.refused("there is no group 'frob'", "unix:/run/x:group=frob")
         self.refused("invalid literal for int() with base 8: 'rw'", "unix:/run/x:mode=rw")
         self.refused("systemd passed no such socket", "systemd:domain=INET:index=7")
 

@@ -127,6 +127,37 @@ class Starting(DaemonCase):
         self.assertEqual(0o077, endpoint.umask)
 
 
+class Groups(DaemonCase):
+    """A socket's file is given to a group."""
+
+    GROUP = 4711
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.given: list[tuple[str, int, int]] = []
+        self.path = self.directory / "s"
+
+    def start(self, chown: Callable[[str, int, int], None]) -> None:
+        self.patch(os, "chown", chown)
+        listener = Listener("e", Endpoint(path=self.path), path=str(self.path), group=self.GROUP)  # type: ignore[arg-type]
+        Daemon(self.reactor, [], [listener], minWorkers=0, prioWorkers=0).privilegedStartService()
+
+    def test_its_owner_stays(self) -> None:
+        self.start(lambda path, uid, gid: self.given.append((path, uid, gid)))
+        self.assertEqual([(str(self.path), -1, self.GROUP)], self.given)
+
+    def test_not_everybody_may(self) -> None:
+        def refuse(path: str, uid: int, gid: int) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        self.assertRaises(CannotStart, self.start, refuse)
+        self.assertEqual(
+            f"virnet: cannot give {self.path} to the group 4711: Operation not permitted\n",
+            self.stderr.getvalue(),
+        )
+        self.assertFalse(self.path.exists())
+
+
 class NotStarting(DaemonCase):
     """
     One line on standard error, and nothing is left.

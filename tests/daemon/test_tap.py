@@ -40,6 +40,18 @@ class Understood(OptionsCase):
         options = self.parse("--min-workers", "0", "--max-workers=3")
         self.assertEqual((0, 3), (options["min-workers"], options["max-workers"]))
 
+    def test_nobody_has_to_authenticate_unless_somebody_says_so(self) -> None:
+        options = self.parse()
+        self.assertEqual(
+            ["none"] * 4, [options[f"auth-{each}"] for each in ("unix", "unix-ro", "tcp", "tls")]
+        )
+
+    def test_limits_of_strangers(self) -> None:
+        options = self.parse("--max-anonymous-clients=3", "--authentication-timeout=10")
+        self.assertEqual((3, 10), (options["max-anonymous-clients"], options["authentication-timeout"]))
+        options = self.parse()
+        self.assertEqual((20, 120), (options["max-anonymous-clients"], options["authentication-timeout"]))
+
     def test_help_is_complete(self) -> None:
         text = str(self.parse())
         for word in (
@@ -49,6 +61,12 @@ class Understood(OptionsCase):
                 "--min-workers=",
                 "--max-workers=",
                 "--prio-workers=",
+                "--auth-unix=",
+                "--auth-unix-ro=",
+                "--auth-tcp=",
+                "--auth-tls=",
+                "--max-anonymous-clients=",
+                "--authentication-timeout=",
                 "--version",
                 "--help",
             ),
@@ -86,6 +104,13 @@ class NotUnderstood(OptionsCase):
         self.check(
             "Parameter type enforcement failed: 'x' is not a number of 0 or more", "--min-workers", "x"
         )
+
+    def test_authentication_that_there_is_not(self) -> None:
+        self.check("--auth-tcp kerberos: there are none, polkit, sasl", "--auth-tcp", "kerberos")
+
+    def test_polkit_for_another_machine(self) -> None:
+        why = "polkit judges processes of this machine alone"
+        self.check(f"--auth-tls polkit: {why}", "--auth-tls=polkit")
 
     def test_no_workers(self) -> None:
         self.check("--max-workers takes 1 or more", "--min-workers", "0", "--max-workers", "0")

@@ -2,8 +2,8 @@
 Where the daemon listens: endpoint strings, the rules for UNIX sockets, and how a client gets there.
 
   - An endpoint is any that Twisted has (C{twisted.internet.endpoints.serverFromString}), ours included.
-    C{unix:} differs in two things: the mode is 0600 unless it says C{mode=}, and a lock file is made only
-    with C{lockfile=1}.
+    C{unix:} differs in three things: the mode is 0600 unless it says C{mode=}, the file is given to the group
+    that C{group=} names, and a lock file is made only with C{lockfile=1}.
   - A socket file that a dead server left is replaced. One that is alive, or anything else in its place, is
     refused.
   - The default socket (L{virnet.transport.defaults}) lies in a directory for its owner alone: it is made,
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import grp
 import os
 import re
 import shlex
@@ -31,6 +32,7 @@ from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 
 from virnet.errors import VirnetError
 from virnet.limits import UNIX_PATH_MAX
+from virnet.server import IClientAuthentication
 from virnet.transport.defaults import defaultSocketPath
 
 MODE = 0o600
@@ -51,6 +53,8 @@ class Listener(NamedTuple):
     @ivar text: as the user wrote it.
     @ivar path: of a UNIX socket, absolute.
     @ivar directory: of the default socket.
+    @ivar group: the number of the group that the socket's file is given to.
+    @ivar auth: how clients have to authenticate, if they have to.
     """
 
     text: str
@@ -58,6 +62,8 @@ class Listener(NamedTuple):
     readonly: bool = False
     path: str | None = None
     directory: str | None = None
+    group: int | None = None
+    auth: IClientAuthentication | None = None
 
 
 def fromString(reactor: Any, text: str, readonly: bool = False) -> Listener:
@@ -68,8 +74,8 @@ def fromString(reactor: Any, text: str, readonly: bool = False) -> Listener:
     kind, *arguments = _split(text)
     try:
         if kind == "unix":
-            path, endpoint = _unix(reactor, arguments)
-            return Listener(text, endpoint, readonly, path)
+            path, endpoint, group = _unix(reactor, arguments)
+            return Listener(text, endpoint, readonly, path, group=group)
         return Listener(text, serverFromString(reactor, text), readonly)
     except ListenError:
         raise
@@ -102,21 +108,32 @@ def _split(text: str) -> list[str]:
     return [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts]
 
 
-def _unix(reactor: Any, arguments: list[str]) -> tuple[str, UNIXServerEndpoint]:
-    given = {"address": "", "mode": f"{MODE:o}", "backlog": str(BACKLOG), "lockfile": "0"}
+def _unix(reactor: Any, arguments: list[str]) -> tuple[str, UNIXServerEndpoint, int | None]:
+    given = {"address": "", "mode": f"{MODE:o}", "group": "", "backlog": str(BACKLOG), "lockfile": "0"}
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if not equals and position == 0:
             name, value = "address", argument
         elif name not in given or not equals:
-            raise ValueError(f"{argument!r} is not one of mode=, backlog=, lockfile=")
+            raise ValueError(f"{argument!r} is not one of mode=, group=, backlog=, lockfile=")
         given[name] = value
     if not given["address"]:
         raise ValueError("there is no path")
     path = os.path.abspath(given["address"])
     checkLength(path)
     mode, backlog, lockfile = int(given["mode"], 8), int(given["backlog"]), int(given["lockfile"])
-    return path, UNIXServerEndpoint(reactor, path, backlog, mode, lockfile)
+    group = _groupNumber(given["group"]) if given["group"] else None
+    return path, UNIXServerEndpoint(reactor, path, backlog, mode, lockfile), group
+
+
+def _groupNumber(text: str) -> int:
+    """The number of a group by its name, or by its number."""
+    try:
+        return grp.getgrnam(text).gr_gid
+    except KeyError:
+        if text.isascii() and text.isdigit():
+            return int(text)
+        raise ValueError(f"there is no group {text!r}") from None
 
 
 def checkLength(path: str) -> None:

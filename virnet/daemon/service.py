@@ -61,7 +61,8 @@ class Daemon(NetServer):
         """
         super().__init__(reactor, programs, **limits)
         self._listeners = [
-            (each, ServerService(self, each.endpoint, readonly=each.readonly)) for each in listeners
+            (each, ServerService(self, each.endpoint, readonly=each.readonly, auth=each.auth))
+            for each in listeners
         ]
         self._bound = False
 
@@ -127,8 +128,22 @@ def _bind(listener: Listener, service: ServerService) -> None:
             if listener.path is not None:
                 clear(listener.path)
             service.privilegedStartService()
+            if listener.group is not None and listener.path is not None:
+                _giveToGroup(listener.path, listener.group)
     except CannotListenError as e:
         why = e.socketError.strerror if isinstance(e.socketError, OSError) else str(e.socketError)
         raise ListenError(f"cannot listen on {listener.path or listener.text}: {why}") from e
     except (OSError, ValueError, OverflowError) as e:
         raise ListenError(f"cannot listen on {listener.path or listener.text}: {e}") from e
+
+
+def _giveToGroup(path: str, group: int) -> None:
+    """Give a socket's file to a group.
+
+    @raise ListenError: we may not; nothing is left.
+    """
+    try:
+        os.chown(path, -1, group)
+    except OSError as e:
+        os.unlink(path)
+        raise ListenError(f"cannot give {path} to the group {group}: {e.strerror}") from e

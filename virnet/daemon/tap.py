@@ -17,13 +17,16 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from virnet._version import __version__
+from virnet.daemon.authentication import KINDS, TYPES, AuthenticationError, Authentications, checked
 from virnet.daemon.listening import ListenError, default, fromString
 from virnet.daemon.probes import trace
 from virnet.daemon.service import CannotStart, Daemon
 from virnet.hypervisor.memory import MemoryHypervisor
 from virnet.hypervisor.session import sessionsOf
 from virnet.limits import (
+    AUTHENTICATION_TIMEOUT,
     KEEPALIVE_INTERVAL,
+    MAX_ANONYMOUS_CLIENTS,
     MAX_CLIENT_REQUESTS,
     MAX_CLIENTS,
     MAX_EVENT_BACKLOG,
@@ -47,7 +50,7 @@ A libvirt daemon: virsh and every other libvirt client manage the in-memory hype
 one domain 'test' that libvirt's own test:///default has. For each socket it prints the virsh command that
 connects there. ENDPOINT is any Twisted server endpoint: unix:/run/x (mode 0600, or say
 unix:/run/x:mode=660), tcp:16509, tcp:0:interface=127.0.0.1 (any free port), systemd:domain=UNIX:index=0.
-There is no authentication yet: who can connect can manage. Without an endpoint it listens on {path}, in a
+Unless --auth-... says otherwise who can connect can manage. Without an endpoint it listens on {path}, in a
 directory of mode 0700. SIGTERM and SIGINT remove the sockets and end it with status 0.
 """
 
@@ -64,6 +67,18 @@ LIMITS = (
     ("max-workers", "maxWorkers", MAX_WORKERS, "Threads for blocking implementations, at the most."),
     ("prio-workers", "prioWorkers", PRIO_WORKERS, "Further threads for high-priority procedures alone."),
     ("max-clients", "maxClients", MAX_CLIENTS, "Connections at the same time; further ones wait."),
+    (
+        "max-anonymous-clients",
+        "maxAnonymousClients",
+        MAX_ANONYMOUS_CLIENTS,
+        "Connections that have not authenticated yet, if they have to; 0 for any number.",
+    ),
+    (
+        "authentication-timeout",
+        "authenticationTimeout",
+        AUTHENTICATION_TIMEOUT,
+        "Seconds in which clients have to authenticate, if they have to; 0 for ever.",
+    ),
     ("max-queued-clients", "maxQueuedClients", MAX_QUEUED_CLIENTS, "Connections that may wait, a socket."),
     ("max-client-requests", "maxClientRequests", MAX_CLIENT_REQUESTS, "Calls in progress for one client."),
     ("keepalive-interval", "keepaliveInterval", KEEPALIVE_INTERVAL, "Seconds of silence before a ping."),
@@ -80,6 +95,10 @@ class Options(usage.Options):
     optParameters = [
         *([option, None, value, said, _count] for option, _, value, said in LIMITS),
         ["state-directory", None, None, "Where to keep what is in volumes; else it goes with the daemon."],
+        ["auth-unix", None, "none", f"How clients of UNIX sockets authenticate: {', '.join(TYPES)}."],
+        ["auth-unix-ro", None, "none", f"The same for read-only UNIX sockets: {', '.join(TYPES)}."],
+        ["auth-tcp", None, "none", "The same for TCP: none, sasl."],
+        ["auth-tls", None, "none", "The same for TLS: none, sasl."],
     ]
 
     compData = usage.Completions(multiUse={"listen", "listen-readonly", "trace"})
@@ -124,6 +143,11 @@ class Options(usage.Options):
         for option in ("max-workers", "max-clients", "max-client-requests"):
             if self[option] < 1:
                 raise usage.UsageError(f"--{option} takes 1 or more")
+        for kind in KINDS:
+            try:
+                checked(kind, self[f"auth-{kind}"])
+            except AuthenticationError as e:
+                raise usage.UsageError(str(e)) from e
         least, most = self["min-workers"], self["max-workers"]
         if least > most:
             raise usage.UsageError(f"--min-workers {least} is more than --max-workers {most}")
@@ -149,7 +173,10 @@ def makeService(options: Options) -> IService:
         listeners += [fromString(reactor, each, readonly=True) for each in options["listen-readonly"]]
         if not listeners:
             listeners = [default(reactor, os.environ)]
-    except ListenError as e:
+        wanted = {kind: options[f"auth-{kind}"] for kind in KINDS}
+        authentications = Authentications(reactor, wanted)
+        listeners = [each._replace(auth=authentications.forListener(each)) for each in listeners]
+    except (ListenError, AuthenticationError) as e:
         raise CannotStart(str(e)) from e
     programs = [
         ServerProgram(REMOTE, sessionsOf(MemoryHypervisor(stateDirectory=options["state-directory"]))),

@@ -25,10 +25,11 @@ from zope.interface import Attribute, Interface, implementer
 
 from virnet import probes
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError, XDRError
+from virnet.limits import MESSAGE_MAX, UNAUTHENTICATED_MESSAGE_MAX
 from virnet.programs.base import Priority, Procedure, Program
 from virnet.security.identity import Identity, unixIdentity
-from virnet.server.authentication import (
 from virnet.security.securitylayer import SecurityLayer
+from virnet.server.authentication import (
     IAuthenticator,
     IClientAuthentication,
     NoAuthentication,
@@ -143,7 +144,10 @@ class ServerClient(RPCProtocol):
         if auth is not None:
             procedures = {**authenticationProcedures(), **procedures}
         self.connection: ServerConnection = ServerConnection(
-            procedures, authenticated=auth is None, limit=server.maxClientRequests
+            procedures,
+            authenticated=auth is None,
+            maximum=MESSAGE_MAX if auth is None else UNAUTHENTICATED_MESSAGE_MAX,
+            limit=server.maxClientRequests,
         )
         self._found: dict[Procedure, Method] = {}
         self._finders: dict[Any, Callable[[Procedure], Method]] = {}
@@ -158,11 +162,11 @@ class ServerClient(RPCProtocol):
         self._closing = False
         self._running: _Call | None = None
         self._lastCall: _Call | None = None
+        self._securing: tuple[_Call | None, SecurityLayer] | None = None
         self._gone = False
         self._jobs = 0
         self._onDisconnect: list[Callable[[], object]] = []
 
-        self._securing: tuple[_Call | None, SecurityLayer] | None = None
     @property
     def authenticated(self) -> bool:
         """Whether the client may make calls other than those that authenticate."""
@@ -170,7 +174,7 @@ class ServerClient(RPCProtocol):
 
     def setAuthenticated(self) -> None:
         """The client has authenticated: it may make all calls from now on."""
-        self.connection.authenticated = True
+        self.connection.admit()
         self.authenticator = NoAuthentication(self)
         self._found.clear()
         self.server.clientAuthenticated(self)
@@ -182,14 +186,14 @@ class ServerClient(RPCProtocol):
             self._identity = self._findIdentity()
         return self._identity
 
-    def updateIdentity(self, **changes: Any) -> None:
-        """Something more was proved.
-
-        @param changes: fields of L{Identity} and their values.
     def secureAfterReply(self, layer: SecurityLayer) -> None:
         """Protect the connection from behind the reply to the running call on."""
         self._securing = (self._running, layer)
 
+    def updateIdentity(self, **changes: Any) -> None:
+        """Something more was proved.
+
+        @param changes: fields of L{Identity} and their values.
         """
         self._identity = self.identity.changed(**changes)
 
@@ -446,16 +450,16 @@ class ServerClient(RPCProtocol):
         if self._gone:
             closeAll(fds)
             return
-        try:
-            self.send(data, fds, self.release)
-        except LocalProtocolError as e:
-            # The slot is still held, and nothing was sent.
         if self._securing is not None and self._securing[0] in (call, None):
             layer, self._securing = self._securing[1], None
             self.send(data)
             self.startSecurityLayer(layer)
             self.release()
             return
+        try:
+            self.send(data, fds, self.release)
+        except LocalProtocolError as e:
+            # The slot is still held, and nothing was sent.
             closeAll(fds)
             self.send(self.connection.replyError(call.header, rpcError(str(e))), (), self.release)
         if self._closing and self._lastCall in (call, None):

@@ -11,6 +11,8 @@ Limits of clients, over all services together:
     stop) is held: nothing is read from it and it is no client. The one that was held longest is let in first.
   - Only when L{HELD_CLIENTS_MAX<virnet.limits.HELD_CLIENTS_MAX>} are held are further ones dropped.
   - Whenever a client leaves or authenticates, or a limit changes, all this is looked at again.
+  - Who has to authenticate and has not within C{authenticationTimeout} seconds is cut off: silent strangers
+    do not keep others out for ever. The time counts from when the client is let in.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import Interface
 
+from virnet.errors import ConnectionLost
 from virnet.limits import (
+    AUTHENTICATION_TIMEOUT,
     HELD_CLIENTS_MAX,
     KEEPALIVE_INTERVAL,
     MAX_ANONYMOUS_CLIENTS,
@@ -81,6 +86,7 @@ class NetServer(MultiService):
         keepaliveInterval: float = KEEPALIVE_INTERVAL,
         keepaliveCount: int = SERVER_KEEPALIVE_COUNT,
         maxEventBacklog: int = MAX_EVENT_BACKLOG,
+        authenticationTimeout: float = AUTHENTICATION_TIMEOUT,
     ) -> None:
         """@param programs: what is served to every client.
         @param minWorkers: threads for blocking methods that are there at once.
@@ -95,6 +101,7 @@ class NetServer(MultiService):
         @param keepaliveCount: PINGs that a client may leave unanswered.
         @param maxEventBacklog: bytes of events that may wait for a client that does not read; one more event
             and it is cut off.
+        @param authenticationTimeout: seconds in which a client has to authenticate; 0 for no limit.
         @raise ValueError: two programs have the same number and version, or a limit makes no sense.
         """
         super().__init__()
@@ -108,6 +115,7 @@ class NetServer(MultiService):
         self.keepaliveInterval = keepaliveInterval
         self.keepaliveCount = keepaliveCount
         self.maxEventBacklog = maxEventBacklog
+        self.authenticationTimeout = authenticationTimeout
         self.workers = WorkerPool(reactor, minWorkers, maxWorkers, prioWorkers)
         self.clients: dict[int, ServerClient] = {}
         self.accepting = True
@@ -116,7 +124,7 @@ class NetServer(MultiService):
         self._lastId = 0
         self._maxClients = self._maxAnonymousClients = 0
         self._open = True
-        self._anonymous: set[int] = set()
+        self._anonymous: dict[int, IDelayedCall | None] = {}
         self._held: dict[int, ServerClient] = {}
         self._empty: Deferred[None] | None = None
         self.setClientLimits(maxClients, maxAnonymousClients)
@@ -204,14 +212,14 @@ class NetServer(MultiService):
 
     def clientAuthenticated(self, client: ServerClient) -> None:
         """A client that had to has authenticated. Called by the client, once or more."""
-        self._anonymous.discard(client.id)
+        self._known(client)
         self._checkLimits()
 
     def clientDisconnected(self, client: ServerClient) -> None:
         """A client's connection is gone and cleaned up."""
         self._held.pop(client.id, None)
         self.clients.pop(client.id, None)
-        self._anonymous.discard(client.id)
+        self._known(client)
         self._checkLimits()
         if self._empty is not None and not self.clients and not self._held:
             empty, self._empty = self._empty, None
@@ -227,8 +235,25 @@ class NetServer(MultiService):
 
     def _admit(self, client: ServerClient) -> None:
         self.clients[client.id] = client
-        if not client.authenticated:
-            self._anonymous.add(client.id)
+        if client.handshaking or not client.authenticated:
+            seconds = self.authenticationTimeout
+            self._anonymous[client.id] = (
+                self.reactor.callLater(seconds, self._tooSlow, client) if seconds > 0 else None
+            )
+
+    def _known(self, client: ServerClient) -> None:
+        """A client is not one of those any more that have to authenticate."""
+        timer = self._anonymous.pop(client.id, None)
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _tooSlow(self, client: ServerClient) -> None:
+        self.log.warn(
+            "{peer} has not authenticated in {seconds} seconds: closing the connection",
+            peer=client.peer,
+            seconds=self.authenticationTimeout,
+        )
+        client.abort(ConnectionLost("the client has not authenticated in time"))
 
     def _checkLimits(self) -> None:
         while self._held and self._admits():

@@ -214,6 +214,14 @@ class ServerConnection(_Connection):
         """Whether all slots are held: reading must stop."""
         return self.inProgress >= self.limit
 
+    def admit(self, maximum: int = MESSAGE_MAX) -> None:
+        """The client has authenticated: its calls are executed.
+
+        @param maximum: the largest message accepted from now on, without its length word, in bytes.
+        """
+        self.authenticated = True
+        self._framer.maximum = maximum
+
     def release(self) -> None:
         """A slot is free again; call L{resume} for what waited for it."""
         assert self.inProgress > 0, "a slot was released twice"

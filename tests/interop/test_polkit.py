@@ -1,0 +1,301 @@
+"""
+Who polkit lets in: the same clients against our daemon and against libvirtd, with a real polkitd.
+
+The clients are processes of ordinary users. What polkit thinks of them is in L{RULES}; who is not named there
+needs the password of an administrator, which an agent asks for if there is one: C{polkitagent.py} here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from tests.interop import support
+from tests.interop.polkit import PolkitBus, polkitd
+from tests.interop.support import Daemon, LibvirtDaemon, VirnetDaemon, requireTool
+
+#: Users that every Debian has.
+SOMEBODY, DENIED, ALLOWED = 65534, 5, 9
+
+RULES = """\
+polkit.addRule(function(action, subject) {
+    if (action.id == "org.libvirt.unix.manage") {
+        if (subject.user == "games") return polkit.Result.NO;
+        if (subject.user == "news") return polkit.Result.YES;
+    }
+});
+"""
+
+#: Debian's interpreter, which has the bindings.
+OPEN = """\
+import json, libvirt, sys
+libvirt.registerErrorHandler(lambda *ignored: None, None)
+try:
+    connection = (libvirt.openReadOnly if sys.argv[2] == "r" else libvirt.open)(sys.argv[1])
+    print(json.dumps([each.name() for each in connection.listAllDomains()]))
+except libvirt.libvirtError as e:
+    print(json.dumps([e.get_error_code(), e.get_error_domain(), e.get_error_message()]))
+"""
+
+LET_IN = ["test"]
+NO_AGENT = [
+    94,
+    60,
+    "authentication unavailable: no polkit agent available to authenticate action 'org.libvirt.unix.manage'",
+]
+DENIED_BY_POLICY = [45, 60, "authentication failed: access denied by policy"]
+CANCELLED = [79, 60, "authentication cancelled: user cancelled authentication process"]
+NO_POLKIT = [
+    89,
+    47,
+    "error from service: GDBus.Error:org.freedesktop.DBus.Error.ServiceUnknown: The name"
+    " org.freedesktop.PolicyKit1 was not provided by any .service files",
+]
+NO_BUS = [
+    1,
+    47,
+    "internal error: Unable to get system bus connection: Could not connect: No such file or directory",
+]
+
+
+class _OnABus:
+    """
+    Puts what it starts on a bus: for as long as the C{with} lasts.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._before: str | None = None
+
+    def __enter__(self) -> None:
+        self._before = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS")
+        os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = self._address
+
+    def __exit__(self, *ignored: object) -> None:
+        del os.environ["DBUS_SYSTEM_BUS_ADDRESS"]
+        if self._before is not None:
+            os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = self._before
+
+
+class Ours(VirnetDaemon):
+    """Our daemon, open to everyone whom polkit lets in."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, "--auth-unix", "polkit", "--auth-unix-ro", "polkit")
+
+    def start(self) -> None:
+        self.directory.mkdir(exist_ok=True)
+        self.options += ("--listen", f"unix:{self.directory}/all:mode=777")
+        self.options += ("--listen-readonly", f"unix:{self.directory}/all-ro:mode=777")
+        super().start()
+        self.socketPath, self.readonlyPath = f"{self.directory}/all", f"{self.directory}/all-ro"
+
+
+class Theirs(LibvirtDaemon):
+    """libvirtd, the same."""
+
+    def start(self) -> None:
+        self.directory.mkdir(exist_ok=True)
+        # The first of several lines for a key counts.
+        before, support.LIBVIRTD_CONFIG = support.LIBVIRTD_CONFIG, POLKIT_CONFIG + support.LIBVIRTD_CONFIG
+        try:
+            super().start()
+        finally:
+            support.LIBVIRTD_CONFIG = before
+
+
+POLKIT_CONFIG = """\
+auth_unix_ro = "polkit"
+auth_unix_rw = "polkit"
+"""
+
+
+class _Case(SynchronousTestCase):
+    """
+    A bus with polkitd, and a daemon on it.
+    """
+
+    daemonType: type[Ours] | type[Theirs]
+    bus: PolkitBus
+    daemon: Daemon
+
+    @classmethod
+    def startAll(cls) -> None:
+        """Start what all tests of a class share."""
+        cls.bus = PolkitBus(RULES)
+        cls.bus.start()
+        with _OnABus(cls.bus.address):
+            cls.daemon = cls.daemonType(cls.bus.directory / "daemon")
+            cls.daemon.start()
+
+    def setUp(self) -> None:
+        requireTool(self, "dbus-daemon", "pkcheck", "virsh", "setpriv", "unshare", "libvirtd")
+        reason = usable()
+        if reason is not None and os.environ.get("CI"):
+            self.fail(f"{reason}, and in CI nothing may be missing")
+        if reason is not None:
+            raise SkipTest(reason)
+        if "bus" not in vars(type(self)):
+            self.startAll()
+
+    def run_(self, *command: str, user: int, agent: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a client as a user, perhaps with somebody who is asked for a password."""
+        if agent is None:
+            before = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+        else:
+            before = [sys.executable, "-m", "tests.interop.polkitagent", agent, str(user)]
+        environment = {**os.environ, **self.bus.environment, "HOME": "/nonexistent", "LC_ALL": "C"}
+        return subprocess.run(
+            [*before, *command],
+            env=environment,
+            cwd=support.ROOT if agent is not None else "/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def connects(
+        self, user: int, readonly: bool = False, agent: str | None = None, daemon: Any = None
+    ) -> Any:
+        """What libvirt's Python bindings get: the names of the domains, or the error."""
+        daemon = daemon or self.daemon
+        path = daemon.readonlyPath if readonly else daemon.socketPath
+        uri = f"test+unix:///default?socket={path}"
+        done = self.run_(
+            "/usr/bin/python3", "-c", OPEN, uri, "r" if readonly else "w", user=user, agent=agent
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+
+def usable() -> str | None:
+    """Why there can be no polkitd here, if there cannot."""
+    if os.geteuid() != 0:
+        return "only root can start a polkitd with rules of its own"
+    if polkitd() is None:
+        return "polkitd is not installed"
+    if shutil.which("dbus-daemon") is None or shutil.which("pkcheck") is None:
+        return "dbus-daemon or pkcheck is not installed"
+    return None
+
+
+class _Judged:
+    """
+    What must hold for both daemons.
+    """
+
+    run_: Any
+    connects: Any
+    daemon: Any
+    bus: PolkitBus
+    assertEqual: Any
+    assertIn: Any
+
+    def test_everybody_may_look(self) -> None:
+        for user in (SOMEBODY, DENIED, ALLOWED):
+            self.assertEqual(self.connects(user, readonly=True), LET_IN)
+
+    def test_whom_a_rule_allows_may_manage(self) -> None:
+        self.assertEqual(self.connects(ALLOWED), LET_IN)
+
+    def test_whom_a_rule_denies_may_not(self) -> None:
+        self.assertEqual(self.connects(DENIED), DENIED_BY_POLICY)
+
+    def test_a_password_is_needed_and_nobody_is_there_to_ask_for_it(self) -> None:
+        self.assertEqual(self.connects(SOMEBODY), NO_AGENT)
+
+    def test_a_password_is_given(self) -> None:
+        self.assertEqual(self.connects(SOMEBODY, agent="accept"), LET_IN)
+        # For this process alone.
+        self.assertEqual(self.connects(SOMEBODY), NO_AGENT)
+
+    def test_the_dialog_is_closed(self) -> None:
+        self.assertEqual(self.connects(SOMEBODY, agent="cancel"), CANCELLED)
+
+    def test_R132_root_is_let_in(self) -> None:
+        self.assertEqual(self.connects(0), LET_IN)
+
+    def test_virsh(self) -> None:
+        uri = f"test+unix:///default?socket={self.daemon.socketPath}"
+        done = self.run_("virsh", "-c", uri, "list", "--name", user=ALLOWED)
+        self.assertEqual((done.returncode, done.stdout.split()), (0, ["test"]), done.stderr)
+        done = self.run_("virsh", "-c", uri, "list", "--name", user=DENIED)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("error: authentication failed: access denied by policy", done.stderr)
+        done = self.run_("virsh", "-c", uri, "list", "--name", user=SOMEBODY)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(NO_AGENT[2], done.stderr)
+
+
+class OurDaemon(_Judged, _Case):
+    """
+    Ours.
+    """
+
+    daemonType = Ours
+
+
+class Libvirtd(_Judged, _Case):
+    """
+    libvirtd 9.0.0.
+    """
+
+    daemonType = Theirs
+
+
+class _WithoutPolkit:
+    """
+    What must hold for both when polkit cannot be asked.
+    """
+
+    daemonType: Any
+    bus: PolkitBus
+    connects: Any
+    assertEqual: Any
+    addCleanup: Any
+
+    def test_there_is_no_bus(self) -> None:
+        with _OnABus("unix:path=/nonexistent"):
+            daemon = self.daemonType(self.bus.directory / "alone")
+            daemon.start()
+        self.addCleanup(daemon.stop)
+        self.assertEqual(self.connects(SOMEBODY, daemon=daemon), NO_BUS)
+        self.assertEqual(self.connects(SOMEBODY, readonly=True, daemon=daemon), NO_BUS)
+        # Nobody is asked about root.
+        self.assertEqual(self.connects(0, daemon=daemon), LET_IN)
+
+    def test_polkit_has_gone(self) -> None:
+        bus = PolkitBus(RULES)
+        bus.start()
+        self.addCleanup(bus.stop)
+        with _OnABus(bus.address):
+            daemon = self.daemonType(bus.directory / "daemon")
+            daemon.start()
+        self.addCleanup(daemon.stop)
+        bus.stopPolkit()
+        self.assertEqual(self.connects(SOMEBODY, daemon=daemon), NO_POLKIT)
+        self.assertEqual(self.connects(0, daemon=daemon), LET_IN)
+
+
+class OurDaemonAlone(_WithoutPolkit, _Case):
+    """
+    Ours.
+    """
+
+    daemonType = Ours
+
+
+class LibvirtdAlone(_WithoutPolkit, _Case):
+    """
+    libvirtd 9.0.0.
+    """
+
+    daemonType = Theirs
