@@ -36,6 +36,7 @@ from virnet.server.authentication import (
     authenticates,
     authenticationProcedures,
 )
+from virnet.server.events import EventSender
 from virnet.server.program import Method, asRemoteError
 from virnet.server.stream import ServerStream
 from virnet.transport.protocol import RPCProtocol, peerCredentials
@@ -586,22 +587,3 @@ class ServerClient(RPCProtocol):
 
 def _streamKey(header: MessageHeader) -> StreamKey:
     return StreamKey(header.program, header.version, header.procedure, header.serial)
-
-
-class EventSender:
-    """Provides a program's event interface: a method sends the event of its name."""
-
-    def __init__(self, client: ServerClient, program: Program[Any]) -> None:
-        self._client = client
-        self._procedures = program.eventsByName
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        procedure = self._procedures.get(name)
-        if procedure is None:
-            raise AttributeError(f"the program has no event {name!r}")
-
-        def send(*values: Any) -> None:
-            self._client.sendEvent(procedure, values)
-
-        setattr(self, name, send)
-        return send
