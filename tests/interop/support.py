@@ -172,7 +172,7 @@ class LibvirtDaemon(Daemon):
         settings: str = "",
     ) -> None:
         """@param tcpPort: also listen on this port of 127.0.0.1, without encryption; 0 takes a free one.
-        @param settings: further lines of its configuration.
+        @param settings: lines of its configuration, which count before those that are always there.
         """
         super().__init__(directory)
         self.tcpPort = tcpPort
@@ -197,9 +197,10 @@ class LibvirtDaemon(Daemon):
         self.readonlyPath = self.socketPath + "-ro"
         config = self.directory / "libvirtd.conf"
         listen = int(self.tcpPort is not None)
+        # Of a key that is there twice libvirtd takes the first.
         config.write_text(
-            LIBVIRTD_CONFIG.format(directory=self.directory, listen=listen, port=self.tcpPort or 16509)
-            + self.settings
+            f"{self.settings}\n"
+            + LIBVIRTD_CONFIG.format(directory=self.directory, listen=listen, port=self.tcpPort or 16509)
         )
         arguments = ["libvirtd", "-f", str(config), "-p", str(self.directory / "pid")]
         if listen:
