@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import trustme
@@ -29,7 +31,10 @@ from tests.contracts.transport import (
     TransportContract,
     reactor,
 )
+from tests.pki import issue, write
+from virnet.security.tlscontext import TLSContext
 from virnet.testing import joined
+from virnet.transport.tls import TLSClientEndpoint, TLSServerEndpoint
 from virnet.transport.writethrough import senderFor
 
 
@@ -116,6 +121,66 @@ def _certificate() -> CertificateOptions:
     return options
 
 
+class _ConfirmedEnd(SecuredEnd):
+    """Skips the byte by which a server of libvirt's says that it is satisfied."""
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._count:
+            self._count, data = 1, data[1:]
+        if data:
+            super().dataReceived(data)
+
+    async def has(self, count: int) -> bytes:
+        return await super().has(count + 1)
+
+
+class _ConfirmingEnd(SecuredEnd):
+    """Says it."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"\1")
+        super().connectionMade()
+
+
+class _OurTLS(_TCP):
+    """A session of ours, and at the other end Twisted's TLS."""
+
+    kind = SecuredEnd
+
+    async def connect(self, ours: End | None = None, theirs: End | None = None) -> tuple[End, End]:
+        """Connect two ends and let them shake hands."""
+        theirs = theirs or (_ConfirmedEnd() if self.listens else _ConfirmingEnd())
+        ends = await super().connect(ours, theirs)
+        for end in ends:
+            assert isinstance(end, SecuredEnd)
+            await end.until(partial(getattr, end, "secured"))
+        return ends
+
+    def server(self) -> IStreamServerEndpoint:
+        if not self.listens:
+            return SSL4ServerEndpoint(reactor, 0, _certificate(), interface="127.0.0.1")
+        return TLSServerEndpoint(reactor, super().server(), _contexts()[0])
+
+    def clientOf(self, address: Any) -> IStreamClientEndpoint:
+        endpoint = super().clientOf(address)
+        if self.listens:
+            return wrapClientTLS(CertificateOptions(), endpoint)
+        return TLSClientEndpoint(reactor, endpoint, _contexts()[1], "localhost")
+
+
+@cache
+def _contexts() -> tuple[TLSContext, TLSContext]:
+    """Contexts of a server and of a client that do not ask who the other is."""
+    authority = issue(name="CA", ca=True)
+    with TemporaryDirectory() as directory:
+        write(Path(directory), [authority], server=issue(authority), client=issue(authority))
+        return (
+            TLSContext.forServer(pkipath=directory, verify=False),
+            TLSContext.forClient(pkipath=directory, verify=False),
+        )
+
+
 class _InMemory(TransportContract):
     """The strict transport of L{virnet.testing}, driven by the reactor."""
 
@@ -173,6 +238,16 @@ class BufferedTLS(_TLS, FullContract, TestCase):
 
 class BufferedTLSClient(BufferedTLS):
     """Ours on Twisted's TLS, at the end that connects."""
+
+    listens = False
+
+
+class OurTLS(_OurTLS, FullContract, TestCase):
+    """Our own TLS, at the end that was connected to."""
+
+
+class OurTLSClient(_OurTLS, FullContract, TestCase):
+    """Our own TLS, at the end that connects."""
 
     listens = False
 

@@ -91,7 +91,6 @@ class TLSSession(BufferedSender):
         self._undelivered = b""
         self._timer: IDelayedCall | None = None
         self._secured: list[Deferred[None]] = []
-        self._socket = transport
         super().__init__(senderFor(transport))
         # Until the handshake is through.
         self._waiting = True
@@ -250,21 +249,13 @@ class TLSSession(BufferedSender):
 
     def resumeProducing(self) -> None:
         """Read on."""
+        if self._closing or self._gone:
+            return
         self._paused = False
         self._startTimer()
         self._transport.resumeProducing()
         if self._undelivered:
             self._clock.callLater(0, self._deliver)
-
-    @property
-    def bufferSize(self) -> int:
-        """Bytes that are read from the socket at a time."""
-        size: int = self._socket.bufferSize
-        return size
-
-    @bufferSize.setter
-    def bufferSize(self, size: int) -> None:
-        self._socket.bufferSize = size
 
     # Writing
 
@@ -311,10 +302,14 @@ class TLSSession(BufferedSender):
     # The end
 
     def loseConnection(self) -> None:
-        """Close when everything was sent and no producer is left; at once while the handshake goes on."""
+        """Read nothing more; close when everything was sent and no producer is left. At once while the
+        handshake goes on.
+        """
         if self.handshaking:
             self.abortConnection()
         else:
+            if not self._gone:
+                self.pauseProducing()
             super().loseConnection()
 
     def _close(self) -> None:
