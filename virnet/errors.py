@@ -19,8 +19,8 @@ from virnet.errorcodes import ErrorDomain, ErrorLevel, ErrorNumber
 class VirnetError(Exception):
     """Root of virnet's exceptions.
 
-    @ivar mayHaveRun: the call that failed with this got no answer, and the server may have executed it all the
-        same. C{False}: it did not leave whole, or it was answered (as a L{RemoteError} says).
+    @ivar mayHaveRun: the call that failed with this got no answer, and the server may have executed it all
+        the same. C{False}: it did not leave whole, or it was answered (as a L{RemoteError} says).
     """
 
     mayHaveRun = False

@@ -123,6 +123,20 @@ KEEPALIVE_COUNT = 6
 SERVER_KEEPALIVE_COUNT = 5
 """PINGs that may stay unanswered by a client (C{keepalive_count} of C{libvirtd.conf})."""
 
+CALLS_IN_FLIGHT = 32
+"""Calls of a lasting connection that wait for their answers; further ones wait to be sent. A server works on
+five of a client at a time (C{max_client_requests}); what is beyond that waits at the server, and keeps it from
+reading this client's keepalive."""
+
+OPEN_SECONDS = 30.0
+"""Until a lasting connection gives up one attempt to connect and open."""
+
+RECONNECT_DELAY_MAX = 60.0
+"""Seconds, besides the jitter, between two attempts of a lasting connection to connect."""
+
+EVENTS_WAITING = 1024
+"""Events that wait for who iterates over them."""
+
 MAX_EVENT_BACKLOG = 2097152
 """Bytes of events that may wait for a client that does not read: some 30,000 of a life cycle. libvirtd
 has no such limit, and its memory goes to whoever stops reading."""

@@ -1,7 +1,7 @@
 """How far a call came when its connection ended: R051, R052, R053 and R061.
 
-C's non-blocking send reports to whoever polls it. Here a call never blocks and its Deferred reports: it has the
-answer, or it fails, and C{mayHaveRun} of the failure says whether all of the call had left.
+C's non-blocking send reports to whoever polls it. Here a call never blocks and its Deferred reports: it has
+the answer, or it fails, and C{mayHaveRun} of the failure says whether all of the call had left.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class OverASocket(TestCase):
         directory = tempfile.mkdtemp(prefix="virnet-")
         self.addCleanup(shutil.rmtree, directory)
         self.peer = Peer()
-        factory = Factory.forProtocol(lambda: self.peer)  # type: ignore[arg-type]
+        factory = Factory.forProtocol(lambda: self.peer)
         port = await UNIXServerEndpoint(reactor, f"{directory}/s").listen(factory)
         self.addCleanup(port.stopListening)
         self.client: Any = await UNIXClientEndpoint(reactor, f"{directory}/s").connect(NetClientFactory())
@@ -92,7 +92,7 @@ class OverASocket(TestCase):
             self.assertRaises(XDRError, self.client.program(ECHO).echo, "x" * 4_194_305)
             self.assertTrue(0 < self.client.sender.unsent < len(LARGE))
             ended = self.client.whenClosed()
-            self.peer.transport.abortConnection()
+            self.peer.transport.abortConnection()  # type: ignore[union-attr]
             await ended
             self.assertEqual(self.failures(), [True, False, False])
 

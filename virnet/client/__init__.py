@@ -3,5 +3,14 @@
 from virnet.client.client import NetClient, NetClientFactory
 from virnet.client.connection import Connection, connect
 from virnet.client.events import Subscription
+from virnet.client.service import ConnectionService, Gap
 
-__all__ = ["Connection", "NetClient", "NetClientFactory", "Subscription", "connect"]
+__all__ = [
+    "Connection",
+    "ConnectionService",
+    "Gap",
+    "NetClient",
+    "NetClientFactory",
+    "Subscription",
+    "connect",
+]

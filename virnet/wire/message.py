@@ -95,8 +95,8 @@ def encodeMessage(
     """Make a whole message.
 
     @param payload: the encoded arguments, result, error or stream data.
-    @raise LocalProtocolError: the payload is larger than a message may carry; or a call, which expects a reply,
-        is to have the status of stream data or of an error.
+    @raise LocalProtocolError: the payload is larger than a message may carry; or a call, which expects a
+        reply, is to have the status of stream data or of an error.
     """
     if status and (type == CALL or type == CALL_WITH_FDS):
         raise LocalProtocolError(f"a call expects a reply and cannot have the status {status}")

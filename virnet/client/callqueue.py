@@ -1,0 +1,215 @@
+"""The calls of a connection that comes and goes: which wait, which are on their way, how each ends.
+
+- At most C{limit} calls are in flight; further ones wait, first come first served. A call holds its place
+  until its answer has come or the connection is gone, also when nobody waits for it any more: that is what
+  the server counts.
+- Without a connection a call waits for the next one, or is refused at once where that is wanted. What waits
+  was not sent, and a lost connection does not touch it.
+- A call in flight fails with its connection, once; it is never sent again by itself.
+- A call that is cancelled or out of time while it waits is never sent; one in flight is forgotten, and what
+  its late answer brings is swallowed: a stream is aborted, descriptors are closed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from virnet.client.client import NetClient
+from virnet.errors import CallTimedOut, ConnectionLost, RemoteProtocolError
+from virnet.programs.base import Procedure
+from virnet.transport.sender import closeAll
+
+
+class _Call:
+    """One call.
+
+    @ivar fds: descriptors of the queue's own, while it waits.
+    @ivar patient: it waits for a connection.
+    @ivar sent: it was given to a connection.
+    """
+
+    __slots__ = ("args", "deferred", "fds", "patient", "procedure", "sent")
+
+    def __init__(self, procedure: Procedure, args: tuple[Any, ...], patient: bool) -> None:
+        self.procedure = procedure
+        self.args = args
+        self.patient = patient
+        self.fds: list[int] = []
+        self.sent = False
+        self.deferred: Deferred[Any]
+
+
+class CallQueue:
+    """Sends calls over whichever connection there is.
+
+    @ivar inFlight: calls that were sent and are not answered.
+    @ivar refusal: why calls are refused for good; C{None} while they are not.
+    """
+
+    def __init__(self, clock: IReactorTime, limit: int) -> None:
+        """@param limit: calls in flight, at least 1."""
+        if limit < 1:
+            raise ValueError(f"a limit of {limit} calls in flight lets none through")
+        self.inFlight = 0
+        self.refusal: str | None = None
+        self._clock = clock
+        self._limit = limit
+        self._client: NetClient | None = None
+        self._waiting: deque[_Call] = deque()
+
+    def __len__(self) -> int:
+        """How many calls wait to be sent."""
+        return len(self._waiting)
+
+    def call(
+        self,
+        procedure: Procedure,
+        args: tuple[Any, ...],
+        fds: Sequence[int] = (),
+        *,
+        timeout: float | None,
+        patient: bool,
+    ) -> Deferred[Any]:
+        """Call a procedure, see L{NetClient.call}.
+
+        @param timeout: seconds until the answer must have come, from now; C{None} for no limit.
+        @param patient: wait for a connection when there is none.
+        @return: as L{NetClient.call}. Fails with L{CallTimedOut} when it took too long.
+        @raise ConnectionLost: there is no connection, and this call does not wait for one, or none will come.
+        """
+        if self.refusal is not None:
+            raise ConnectionLost(self.refusal)
+        call = _Call(procedure, args, patient)
+        if self._client is None and not patient:
+            raise ConnectionLost("not connected at the moment")
+        if not self._sendAtOnce(call, fds):
+            procedure.encodeArgs(args)  # A mistake is raised where it was made.
+            call.deferred = Deferred(lambda _: self._withdraw(call))
+            # The caller may close its own when this returns.
+            call.fds = _duplicates(fds)
+            self._waiting.append(call)
+        if timeout is not None:
+            timer = self._clock.callLater(timeout, self._timedOut, call, timeout)
+            call.deferred.addBoth(_stopTimer, timer)
+        return call.deferred
+
+    def _sendAtOnce(self, call: _Call, fds: Sequence[int]) -> bool:
+        """Send a call if nothing is in its way."""
+        if self._client is None or self.inFlight >= self._limit or self._waiting:
+            return False
+        call.deferred = Deferred()
+        try:
+            self._send(self._client, call, fds)
+        except (ConnectionLost, RemoteProtocolError):
+            # This connection has just ended, which C{disconnected} is about to say.
+            if not call.patient:
+                raise
+            return False
+        return True
+
+    def _send(self, client: NetClient, call: _Call, fds: Sequence[int]) -> None:
+        """@raise VirnetError: it was not sent."""
+        answer = client.call(call.procedure, call.args, fds)
+        call.sent = True
+        self.inFlight += 1
+        answer.addCallbacks(self._answered, self._failed, (call,), {}, (call,))
+
+    def _answered(self, result: Any, call: _Call) -> None:
+        self._release()
+        if call.deferred.called:
+            _dispose(call.procedure, result)
+        else:
+            call.deferred.callback(result)
+
+    def _failed(self, failure: Failure, call: _Call) -> None:
+        self._release()
+        if not call.deferred.called:
+            call.deferred.errback(failure)
+
+    def _release(self) -> None:
+        self.inFlight -= 1
+        self._sendWaiting()
+
+    def _sendWaiting(self) -> None:
+        while self._waiting and self._client is not None and self.inFlight < self._limit:
+            call = self._waiting[0]
+            try:
+                self._send(self._client, call, call.fds)
+            except (ConnectionLost, RemoteProtocolError):
+                return
+            except Exception:
+                self._withdraw(call)
+                call.deferred.errback()
+            else:
+                self._withdraw(call)
+
+    def _withdraw(self, call: _Call) -> None:
+        """A call does not wait any more."""
+        if call in self._waiting:
+            self._waiting.remove(call)
+        closeAll(call.fds)
+        call.fds = []
+
+    def _timedOut(self, call: _Call, timeout: float) -> None:
+        self._withdraw(call)
+        error = CallTimedOut(f"{call.procedure.name} was not answered within {timeout:g} seconds")
+        error.mayHaveRun = call.sent
+        call.deferred.errback(error)
+
+    # The connection
+
+    def connected(self, client: NetClient) -> None:
+        """There is a connection: send what waits."""
+        self._client = client
+        self._sendWaiting()
+
+    def disconnected(self) -> None:
+        """It is gone: calls that do not wait for the next one fail."""
+        self._client = None
+        for call in [each for each in self._waiting if not each.patient]:
+            self._withdraw(call)
+            call.deferred.errback(ConnectionLost("the connection was lost before the call was sent"))
+
+    def refuse(self, why: str) -> None:
+        """Fail what waits, and what comes, until C{accept}."""
+        self.refusal = why
+        for call in list(self._waiting):
+            self._withdraw(call)
+            call.deferred.errback(ConnectionLost(why))
+
+    def accept(self) -> None:
+        """Take calls."""
+        self.refusal = None
+
+
+def _duplicates(fds: Sequence[int]) -> list[int]:
+    copies: list[int] = []
+    try:
+        for fd in fds:
+            copies.append(os.dup(fd))
+    except OSError:
+        closeAll(copies)
+        raise
+    return copies
+
+
+def _stopTimer(result: Any, timer: IDelayedCall) -> Any:
+    if timer.active():
+        timer.cancel()
+    return result
+
+
+def _dispose(procedure: Procedure, result: Any) -> None:
+    """Give back what nobody waits for any more."""
+    if procedure.stream is not None:
+        stream = result if procedure.ret is None else result[1]
+        stream.abort().addErrback(lambda _: None)
+    elif procedure.fds == "reply":
+        closeAll(result if procedure.ret is None else result[1])
