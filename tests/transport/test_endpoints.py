@@ -1,64 +1,41 @@
-"""From a URI to where its server listens."""
+"""From a URI to the Twisted endpoint that reaches its server."""
 
 from __future__ import annotations
 
-import os
-
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from virnet.errors import URIError
-from virnet.transport import endpoints
-from virnet.transport.endpoints import endpointFor, socketPath
+from virnet.transport.autostart import SessionEndpoint
+from virnet.transport.config import Caller, ClientConfig
+from virnet.transport.endpoints import endpointFor
+from virnet.transport.process import CommandEndpoint
 from virnet.transport.uri import parseURI
 
-
-class SocketPaths(SynchronousTestCase):
-    """The UNIX socket that a URI means."""
-
-    def setUp(self) -> None:
-        self.directory = self.mktemp()
-        os.mkdir(self.directory)
-        self.patch(endpoints, "SYSTEM_DIRECTORY", self.directory)
-
-    def path(self, uri: str, readonly: bool = False) -> str:
-        """The path, without the directory of the system's sockets."""
-        return socketPath(parseURI(uri), readonly).removeprefix(self.directory + "/")
-
-    def test_the_one_it_names(self) -> None:
-        self.assertEqual(self.path("test+unix:///default?socket=/some/where"), "/some/where")
-        self.assertEqual(self.path("test+unix:///default?socket=/some/where", readonly=True), "/some/where")
-
-    def test_else_that_of_libvirtd(self) -> None:
-        self.assertEqual(self.path("qemu:///system"), "libvirt-sock")
-        self.assertEqual(self.path("qemu:///system", readonly=True), "libvirt-sock-ro")
-
-    def test_or_that_of_the_drivers_own_daemon_where_there_is_one(self) -> None:
-        for name in ("virtqemud-sock", "virtqemud-sock-ro"):
-            with open(f"{self.directory}/{name}", "w"):
-                pass
-        self.assertEqual(self.path("qemu:///system"), "virtqemud-sock")
-        self.assertEqual(self.path("qemu:///system", readonly=True), "virtqemud-sock-ro")
-        self.assertEqual(self.path("test:///default"), "libvirt-sock")
-
-    def test_none_that_the_system_cannot_take(self) -> None:
-        self.assertEqual(len(self.path(f"test+unix:///d?socket=/{'x' * 106}")), 107)
-        for path in (f"/{'x' * 107}", f"/{'é' * 54}"):
-            error = str(self.assertRaises(URIError, self.path, f"test+unix:///d?socket={path}"))
-            self.assertIn(f"Path {path} too long for unix socket, the system allows 107 bytes", error)
+ROOT = Caller({"PATH": "/usr/bin:/bin"}, 0, ClientConfig("f"))
+USER = ROOT._replace(euid=7)
 
 
 class Endpoints(SynchronousTestCase):
     """The Twisted endpoint that reaches it."""
 
     def test_by_transport(self) -> None:
-        for uri, kind in (
-            ("test+unix:///default?socket=/s", UNIXClientEndpoint),
-            ("test+tcp://host/default", HostnameEndpoint),
-            ("test+tcp:///default", HostnameEndpoint),
+        for uri, caller, kind in (
+            ("test+unix:///default?socket=/s", ROOT, UNIXClientEndpoint),
+            ("qemu:///system", ROOT, UNIXClientEndpoint),
+            ("qemu:///system", USER, UNIXClientEndpoint),
+            ("qemu:///session", USER, SessionEndpoint),
+            ("", USER, SessionEndpoint),
+            ("", ROOT, UNIXClientEndpoint),
+            ("test+tcp://host/default", ROOT, HostnameEndpoint),
+            ("test+tcp:///default", ROOT, HostnameEndpoint),
+            ("qemu+ssh://host/system?command=/bin/true", ROOT, CommandEndpoint),
+            ("qemu+ext:///system?command=/bin/true", ROOT, CommandEndpoint),
         ):
-            self.assertIsInstance(endpointFor(MemoryReactorClock(), parseURI(uri)), kind, uri)
+            endpoint = endpointFor(MemoryReactorClock(), parseURI(uri), caller=caller)
+            self.assertIsInstance(endpoint, kind, uri)
 
     def test_a_numeric_host_is_connected_to_at_its_port(self) -> None:
         for uri, port in (
@@ -68,8 +45,12 @@ class Endpoints(SynchronousTestCase):
             endpoint = endpointFor(MemoryReactorClock(), parseURI(uri))
             self.assertIn(f"127.0.0.1:{port}", repr(endpoint))
 
-    def test_transports_that_are_not_there_yet_are_refused(self) -> None:
-        for uri in ("qemu+ssh://host/system", "qemu+libssh://host/system", "qemu+ext:///s?command=/bin/x"):
-            error = str(self.assertRaises(URIError, endpointFor, MemoryReactorClock(), parseURI(uri)))
-            self.assertIn(uri, error)
-            self.assertIn("is not available", error)
+    def test_an_abstract_socket(self) -> None:
+        reactor = MemoryReactorClock()
+        endpointFor(reactor, parseURI("test+unix:///default?socket=@a"), caller=ROOT).connect(Factory())
+        self.assertEqual([client[0] for client in reactor.unixClients], ["\0a"])
+
+    def test_a_program_that_is_not_there_is_missed_at_once(self) -> None:
+        uri = parseURI("qemu+ext:///s?command=/no/such")
+        error = str(self.assertRaises(URIError, endpointFor, MemoryReactorClock(), uri))
+        self.assertIn("Cannot find '/no/such'", error)

@@ -9,36 +9,43 @@ from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from virnet.errors import URIError
-from virnet.limits import UNIX_PATH_MAX
+from virnet.transport.autostart import SessionEndpoint
+from virnet.transport.config import Caller
+from virnet.transport.process import CommandEndpoint
+from virnet.transport.sockets import LocalSocket, chooseSocket
+from virnet.transport.ssh import externalCommand, sshCommand
+from virnet.transport.tlsendpoints import endpointOf as tlsEndpoint
 from virnet.transport.uri import TCP_PORT, ConnectionURI
 
-SYSTEM_DIRECTORY = "/run/libvirt"
 
-
-def socketPath(uri: ConnectionURI, readonly: bool = False) -> str:
-    """The UNIX socket that a URI means.
-
-    @raise URIError: the path is longer than the system allows.
-    """
-    path = uri.params.get("socket")
-    if path is None:
-        suffix = "-sock-ro" if readonly else "-sock"
-        modular = f"{SYSTEM_DIRECTORY}/virt{uri.driver}d{suffix}"
-        path = modular if os.path.exists(modular) else f"{SYSTEM_DIRECTORY}/libvirt{suffix}"
-    if len(os.fsencode(path)) > UNIX_PATH_MAX:
-        raise URIError(
-            f"{uri.text}: Path {path} too long for unix socket, the system allows {UNIX_PATH_MAX} bytes"
-        )
-    return path
-
-
-def endpointFor(reactor: Any, uri: ConnectionURI, readonly: bool = False) -> IStreamClientEndpoint:
+def endpointFor(
+    reactor: Any, uri: ConnectionURI, readonly: bool = False, caller: Caller | None = None
+) -> IStreamClientEndpoint:
     """Make the endpoint that reaches the server of a URI.
 
+    @param caller: who connects; by default this process.
     @raise URIError: the transport cannot be used.
+    @raise ConfigError: the client's configuration is broken.
     """
-    if uri.transport == "unix":
-        return UNIXClientEndpoint(reactor, socketPath(uri, readonly))
-    if uri.transport == "tcp":
-        return HostnameEndpoint(reactor, uri.host or "localhost", uri.port or TCP_PORT)
+    caller = caller or Caller.current()
+    match uri.transport:
+        case "unix":
+            return socketEndpoint(reactor, chooseSocket(uri, readonly, caller), caller)
+        case "tcp":
+            return HostnameEndpoint(reactor, uri.host or "localhost", uri.port or TCP_PORT)
+        case "tls":
+            return tlsEndpoint(reactor, uri, caller)
+        case "ssh":
+            return CommandEndpoint(reactor, sshCommand(uri, readonly, caller))
+        case "ext":
+            return CommandEndpoint(reactor, externalCommand(uri, caller))
     raise URIError(f"{uri.text}: the transport {uri.transport!r} is not available in this version")
+
+
+def socketEndpoint(reactor: Any, local: LocalSocket, caller: Caller) -> IStreamClientEndpoint:
+    """Make the endpoint of a UNIX socket, which may start a daemon first."""
+    path = f"\0{local.path[1:]}" if local.path.startswith("@") else local.path
+    endpoint = UNIXClientEndpoint(reactor, path)
+    if local.daemon is None:
+        return endpoint
+    return SessionEndpoint(reactor, endpoint, os.path.dirname(local.path), local.daemon, caller.environ)

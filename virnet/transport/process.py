@@ -293,7 +293,9 @@ class CommandEndpoint:
             ours.close()
             raise
         address = CommandAddress(argv, child.process.pid)
-        transport = CommandTransport(ours, self._reactor, child, address)
+        # Not known as a UNIX socket: what is behind the program takes no descriptors and has no credentials.
+        plain = socket.socket(socket.AF_UNSPEC, socket.SOCK_STREAM, 0, ours.detach())
+        transport = CommandTransport(plain, self._reactor, child, address)
         try:
             protocol = factory.buildProtocol(address)
             if protocol is None:
