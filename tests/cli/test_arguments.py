@@ -43,7 +43,7 @@ class Options(SynchronousTestCase):
             for each in (command.runs, command.options, command.prepare):
                 if each:
                     self.assertTrue(callable(found(each)), (name, each))
-            chosen = {"completion": ["bash"], "__complete": ["pool"]}
+            chosen = {"completion": ["bash"], "pki": ["check"], "__complete": ["pool"]}
             needed = chosen.get(name) or ["x" for _ in self.missing(name)]
             self.assertEqual(name, parse(name, *needed).command)
 

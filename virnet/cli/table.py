@@ -109,6 +109,14 @@ GROUPS: dict[str, dict[str, Command]] = {
             prepare="measure:checkBench",
         ),
     },
+    "security": {
+        "pki": Command(
+            "make certificates for TLS, and check those that are there",
+            "pki:pki",
+            "pkioptions:pki",
+            kind=PLAIN,
+        ),
+    },
     "this command": {
         "completion": Command(
             "print what makes a shell complete this command",

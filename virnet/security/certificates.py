@@ -242,7 +242,7 @@ def checkOwn(
         for authority in authorities:
             _checkTimes(authority, str(authoritiesPath), "CA", now)
             _checkAuthority(authority, str(authoritiesPath))
-        reason = _distrust(certificate, [], authorities, [], now) if certificate and authorities else None
+        reason = distrust(certificate, [], authorities, [], now) if certificate and authorities else None
     except UNREADABLE as e:
         raise _error(f"Unable to query certificate {certificatePath} or {authoritiesPath}: {e}") from e
     if reason is not None:
@@ -306,7 +306,7 @@ def judgePeer(
         _checkTimes(leaf, SESSION, role, now)
         for other in others:
             _checkTimes(other, SESSION, "CA", now)
-        reason = _distrust(leaf, others, authorities, revocations, now)
+        reason = distrust(leaf, others, authorities, revocations, now)
         if reason is not None:
             raise _error(f"Certificate failed validation: {reason}")
         dn = dnOf(leaf)
@@ -375,15 +375,17 @@ def _objection(critical: bool, text: str) -> None:
     _log.warn("{text}", text=text)
 
 
-def _distrust(
+def distrust(
     leaf: Certificate,
     others: Sequence[Certificate],
     authorities: Sequence[Certificate],
     revocations: Sequence[CertificateRevocationList],
     now: datetime,
 ) -> str | None:
-    """
-    @return: why no authority vouches for a certificate; C{None} if one does.
+    """Find out whether an authority vouches for a certificate.
+
+    @param others: those that may stand between them.
+    @return: in libvirt's words why none does; C{None} if one does.
     """
     store = X509Store()
     # Each certificate of the CA file is trusted, whoever has signed it.
