@@ -191,7 +191,7 @@ class _Inspection:
         usage = _extension(certificate, KeyUsage)
         if usage is not None and not usage.value.key_cert_sign:
             self._problem(
-                "it may not sign certificates (key usage keyCertSign), so nothing it has signed counts"
+                "it may not sign certificates (key usage keyCertSign): nothing it has signed counts"
             )
 
     def _leaf(self, certificate: Certificate, host: str | None) -> None:
