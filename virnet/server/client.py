@@ -114,6 +114,13 @@ class ServerClient(RPCProtocol):
     @ivar connectedAt: seconds since the epoch; not the time for which it was held.
     """
 
+    # Beyond thirty attributes an instance has a dictionary of its own, of a kilobyte and a half.
+    __slots__ = (
+        "_authentication", "_closing", "_congested", "_dispatching", "_eventsWaiting", "_finders", "_found",
+        "_gone", "_held", "_identity", "_jobs", "_lastCall", "_onDisconnect", "_overrun", "_paused", "_running",
+        "_securing", "_streams", "_warned",
+    )  # fmt: skip
+
     log = Logger()
     probeNew = probes.SERVER_CLIENT_NEW
     probeDispose = probes.SERVER_CLIENT_DISPOSE
@@ -447,7 +454,8 @@ class ServerClient(RPCProtocol):
 
     def _reply(self, call: _Call, data: bytes, fds: Sequence[int] = ()) -> None:
         """Send the one reply to a call; its slot and the descriptors it came with are free then."""
-        closeAll(call.fds)
+        if call.fds:
+            closeAll(call.fds)
         if self._gone:
             closeAll(fds)
             return

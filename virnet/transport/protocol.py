@@ -67,6 +67,8 @@ class RPCProtocol(Protocol):
     eventMethods: ClassVar[dict[type, str]] = {Send: "_answer", Dropped: "_dropped", Fault: "_fault"}
     """Type of wire event to the name of the method that takes it."""
 
+    _methods: ClassVar[dict[type, Callable[..., None]]]
+
     connection: ClientConnection[Any] | ServerConnection
     peer: str = "nobody yet"
     ending = False
@@ -83,6 +85,10 @@ class RPCProtocol(Protocol):
     probeSent: ClassVar[Probe]
 
     _descriptors: list[int]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._methods = {event: getattr(cls, name) for event, name in cls.eventMethods.items()}
 
     def connectionMade(self) -> None:
         """The transport is there: Twisted calls this once."""
@@ -107,7 +113,6 @@ class RPCProtocol(Protocol):
         objectNew(self)
         if self.probeNew.listeners:
             self.probeNew(self, transport)
-        self._methods = {event: getattr(self, name) for event, name in self.eventMethods.items()}
 
     def send(self, data: bytes, fds: Sequence[int] = (), sent: Callable[[], object] | None = None) -> None:
         """Send a message, see L{BufferedSender.send<virnet.transport.sender.BufferedSender.send>}."""
@@ -156,11 +161,11 @@ class RPCProtocol(Protocol):
                 for event in events:
                     if self.ending:
                         return
-                    methods[type(event)](event)
+                    methods[type(event)](self, event)
             finally:
                 if several:
                     self.sender.flush()
-            events = self.connection.resume()
+            events = self.connection.resume() if self.connection.waiting else []
 
     def startSecurityLayer(self, layer: SecurityLayer) -> None:
         """Protect all that is sent from now on, and take only what is protected.

@@ -86,7 +86,8 @@ class BufferedSender:
         self.queued = 0
         self._transport = transport
         self._unsent = 0
-        self._queue: deque[_Message] = deque()
+        # No queue is made where nothing ever waits: most connections do nothing most of the time.
+        self._queue: deque[_Message] | tuple[()] = ()
         self._handed: list[_Message] = []
         self._waiting = False
         self._direct = True
@@ -135,6 +136,8 @@ class BufferedSender:
             closeAll(fds)
             return
         message = _Message(data, fds, sent)
+        if not self._queue:
+            self._queue = deque()
         self._queue.append(message)
         self.queued += message.size
         if not self._waiting:
@@ -259,7 +262,7 @@ class BufferedSender:
         self._unsent = self.unsent
         self._gone = True
         self._settle()
-        queue, self._queue = self._queue, deque()
+        queue, self._queue = self._queue, ()
         self._handed = []
         self.queued = 0
         for message in queue:

@@ -20,7 +20,6 @@ C{resume} after it released slots.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
@@ -88,18 +87,23 @@ class _Connection(ABC):
     """What both ends share: framing, faults, keepalive, descriptors.
 
     @ivar closed: nothing that comes is looked at any more.
+    @ivar inProgress: how much of what was judged is not done with; counted by the server's end alone.
+    @ivar limit: how much may be; then nothing more is judged.
     @ivar received: the probe that fires for each message.
     @ivar owner: whose messages they are, for the probe.
     """
 
-    __slots__ = ("closed", "owner", "received", "_framer", "_messages")
+    __slots__ = ("closed", "inProgress", "limit", "owner", "received", "_framer", "_messages")
 
     def __init__(self, maximum: int, withDescriptors: int) -> None:
         self.closed = False
+        self.inProgress = 0
+        self.limit = 1
         self.received = _UNWATCHED
         self.owner: object = None
         self._framer = Framer(maximum, withDescriptors)
-        self._messages: deque[bytes] = deque()
+        # The next one last.
+        self._messages: list[bytes] = []
 
     def acceptDescriptors(self) -> None:
         """The transport can carry descriptors: from now on they are counted, not refused."""
@@ -116,6 +120,11 @@ class _Connection(ABC):
         self._framer.descriptors += 1
 
     @property
+    def waiting(self) -> bool:
+        """Whether messages wait to be judged: for slots, or for C{resume}."""
+        return bool(self._messages)
+
+    @property
     def unjudged(self) -> bool:
         """Whether something has come that was not judged yet."""
         return bool(self._messages) or self._framer.incomplete
@@ -127,15 +136,17 @@ class _Connection(ABC):
         """
         if self.closed:
             return []
-        self._messages.extend(self._framer.feed(data))
+        messages = self._framer.feed(data)
+        messages.reverse()
+        self._messages = messages + self._messages if self._messages else messages
         return self.resume()
 
     def resume(self) -> list[Event]:
         """Judge the messages that are complete, as far as that is allowed now."""
         events: list[Event] = []
         messages = self._messages
-        while messages and not self.closed and self._mayJudge():
-            message = messages.popleft()
+        while messages and self.inProgress < self.limit and not self.closed:
+            message = messages.pop()
             header = decodeHeader(message)
             if self.received.listeners:
                 self.received(self.owner, *header.traced())
@@ -148,9 +159,6 @@ class _Connection(ABC):
             self.closed = True
             events.append(Fault(self._framer.fault))
         return events
-
-    def _mayJudge(self) -> bool:
-        return True
 
     @abstractmethod
     def _judge(self, header: MessageHeader, data: bytes) -> Event | None:
@@ -188,7 +196,7 @@ class ServerConnection(_Connection):
     @ivar streams: the open streams.
     """
 
-    __slots__ = ("authenticated", "inProgress", "limit", "streams", "_programs")
+    __slots__ = ("authenticated", "streams", "_programs")
 
     def __init__(
         self,
@@ -204,7 +212,6 @@ class ServerConnection(_Connection):
         """
         super().__init__(maximum, CALL_WITH_FDS)
         self.authenticated = authenticated
-        self.inProgress = 0
         self.limit = limit
         self.streams: dict[StreamKey, ServerSide] = {}
         self._programs = programs
@@ -226,9 +233,6 @@ class ServerConnection(_Connection):
         """A slot is free again; call L{resume} for what waited for it."""
         assert self.inProgress > 0, "a slot was released twice"
         self.inProgress -= 1
-
-    def _mayJudge(self) -> bool:
-        return self.inProgress < self.limit
 
     def _judge(self, header: MessageHeader, data: bytes) -> Event | None:
         _, program, version, number, type, serial, status = header
@@ -252,7 +256,8 @@ class ServerConnection(_Connection):
         if not self.authenticated and (program, number) not in ALLOWED_UNAUTHENTICATED:
             return self._refuse(header, data, "authentication required")
         self.inProgress += 1
-        return _new(CallReceived, (header, procedure, data, *_payload(header, data)))
+        offset, descriptors = (MESSAGE_MIN, 0) if type == CALL else _payload(header, data)
+        return _new(CallReceived, (header, procedure, data, offset, descriptors))
 
     def _stream(self, header: MessageHeader, data: bytes) -> Event:
         stream = self.streams.get(StreamKey(header.program, header.version, header.procedure, header.serial))
