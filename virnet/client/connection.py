@@ -3,7 +3,7 @@
   1. AUTH_LIST; an old server that does not know it has no authentication. Then what its answer wants of us
      (L{virnet.client.authentication}).
   2. CONNECT_SUPPORTS_FEATURE for keepalive (10), when keepalive is wanted. The server then starts its own.
-  3. CONNECT_OPEN with the name of the URI.
+  3. CONNECT_OPEN with the name of the URI; without any URI with an empty one, and then CONNECT_GET_URI.
   4. CONNECT_SUPPORTS_FEATURE for event callbacks (14) and close callbacks (15). An error means no.
 
 All strictly one after the other. Closing sends CONNECT_CLOSE and waits for the server to hang up.
@@ -25,6 +25,7 @@ from virnet.limits import KEEPALIVE_COUNT, KEEPALIVE_INTERVAL
 from virnet.programs import REMOTE
 from virnet.programs.base import Program
 from virnet.security.credentials import CredentialCallback
+from virnet.transport.config import Caller, resolveURI
 from virnet.transport.endpoints import endpointFor
 from virnet.transport.uri import ConnectionURI, parseURI
 
@@ -42,7 +43,7 @@ class Connection:
     """An open hypervisor connection (C: C{virConnectPtr}).
 
     @ivar client: the RPC connection under it.
-    @ivar uri: the URI it was opened with.
+    @ivar uri: the URI it was opened with; the one that the server chose, where there was none.
     @ivar remote: calls the procedures of the main program; a provider of C{IRemote}.
     @ivar domainEvents: subscriptions to events of domains.
     @ivar networkEvents: the same for networks.
@@ -117,7 +118,7 @@ class Connection:
 
 async def connect(
     reactor: Any,
-    uri: str,
+    uri: str | None = None,
     *,
     readonly: bool = False,
     keepalive: tuple[float, int] | None = (KEEPALIVE_INTERVAL, KEEPALIVE_COUNT),
@@ -128,7 +129,8 @@ async def connect(
 
     @param reactor: the reactor, as Twisted's endpoints want it.
     @param uri: a libvirt URI, like C{test+unix:///default?socket=/run/virnet/virnet-sock} or
-        C{qemu+tcp://host/system}.
+        C{qemu+ssh://host/system}, or an alias of C{libvirt.conf}. Without one it is C{LIBVIRT_DEFAULT_URI},
+        else C{uri_default} of C{libvirt.conf}; else the server on the usual socket chooses.
     @param readonly: ask for a connection that refuses changes.
     @param keepalive: seconds of silence before the server is asked whether it lives, and how many such
         questions may stay unanswered; C{None}: never ask. Without effect on a server that does not know it.
@@ -137,19 +139,21 @@ async def connect(
     @param endpoint: connect to this, whatever the URI says, which is then only what to open there.
     @return: the open connection; close it with C{await connection.close()} or C{async with}.
     @raise URIError: the URI cannot be used.
+    @raise ConfigError: C{libvirt.conf} cannot be used.
     @raise ConnectionLost: the server cannot be reached.
     @raise RemoteError: the server refused.
     """
-    parsed = parseURI(uri)
+    caller = Caller.current()
+    parsed = parseURI(resolveURI(uri, caller)[0])
     if endpoint is None:
-        endpoint = endpointFor(reactor, parsed, readonly)
+        endpoint = endpointFor(reactor, parsed, readonly, caller)
     try:
         client = cast(NetClient, await endpoint.connect(NetClientFactory(reactor)))
     except RemoteError:
         # One end does not accept the other's certificate.
         raise
     except Exception as e:
-        raise ConnectionLost(f"{uri}: cannot connect: {e}") from e
+        raise ConnectionLost(f"{uri or parsed.text or 'no URI'}: cannot connect: {e}") from e
     try:
         return await _open(client, parsed, readonly, keepalive, credentials)
     except BaseException:
@@ -177,6 +181,9 @@ async def _open(
         features.add(FEATURE_KEEPALIVE)
         client.startKeepAlive(*keepalive)
     await remote.connectOpen(uri.name, READ_ONLY if readonly else 0)
+    if not uri.text:
+        chosen = await remote.connectGetURI()
+        uri = uri._replace(text=chosen, name=chosen)
     for feature in (FEATURE_EVENT_CALLBACK, FEATURE_CLOSE_CALLBACK):
         if await _supports(client, feature):
             features.add(feature)
