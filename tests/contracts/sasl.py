@@ -1,7 +1,7 @@
 """What an exchange of any SASL mechanism does, whoever is at the other end.
 
-A subclass says how to begin one. Neither end may ever be brought to anything but success or L{SASLError}: what
-is fed to it comes from strangers.
+A subclass says how to begin one. Neither end may ever be brought to anything but success or L{SASLError}:
+what is fed to it comes from strangers.
 """
 
 from __future__ import annotations
