@@ -117,8 +117,8 @@ class ServerClient(RPCProtocol):
     # Beyond thirty attributes an instance has a dictionary of its own, of a kilobyte and a half.
     __slots__ = (
         "_authentication", "_closing", "_congested", "_dispatching", "_eventsWaiting", "_finders", "_found",
-        "_gone", "_held", "_identity", "_jobs", "_lastCall", "_onDisconnect", "_overrun", "_paused", "_running",
-        "_securing", "_streams", "_warned",
+        "_gone", "_held", "_identity", "_jobs", "_lastCall", "_onDisconnect", "_overrun", "_paused",
+        "_running", "_securing", "_streams", "_warned",
     )  # fmt: skip
 
     log = Logger()

@@ -391,8 +391,8 @@ class ClientConnection(_Connection, Generic[T]):
         return Fault(RemoteProtocolError(f"got unexpected RPC call {called}"))
 
     def _reply(self, header: MessageHeader, data: bytes) -> Event:
-        _, program, version, number, _, serial, status = header
-        offset, descriptors = _payload(header, data)
+        _, program, version, number, type, serial, status = header
+        offset, descriptors = (MESSAGE_MIN, 0) if type == REPLY else _payload(header, data)
         pending = self.calls.pop(program, version, serial)
         if pending is None:
             called = f"prog {_signed(program)} vers {_signed(version)} serial {serial}"
