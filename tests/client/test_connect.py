@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -14,6 +15,9 @@ from tests.client.server import AUTH_LIST, CLOSE, FEATURE, LATER, OPEN, Opening,
 from virnet.client import connect
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost, RemoteError, RemoteProtocolError, URIError
+from virnet.transport import config
+
+GET_URI = 110
 
 
 def raising(error: Exception) -> Any:
@@ -82,6 +86,31 @@ class Sequence(_Case):
             self.setUp()
             self.open(uri)
             self.assertEqual(self.server.calls[2], (OPEN, (name, 0)))
+
+    def test_without_a_uri_the_server_chooses_and_says_what(self) -> None:
+        self.withoutDefaults()
+        self.server.answers[GET_URI] = lambda: "test:///chosen"
+        connection = self.successResultOf(self.open("").opened)
+        self.assertEqual(self.opening.path, "/var/run/libvirt/libvirt-sock")
+        self.assertEqual(
+            self.server.calls[2:], [(OPEN, ("", 0)), (GET_URI, ()), (FEATURE, (14,)), (FEATURE, (15,))]
+        )
+        self.assertEqual((connection.uri.text, connection.uri.name), ("test:///chosen", "test:///chosen"))
+
+    def test_without_a_uri_the_default_is_taken(self) -> None:
+        self.withoutDefaults()
+        os.environ["LIBVIRT_DEFAULT_URI"] = "test+unix:///mine?socket=/s"
+        self.open("")
+        self.assertEqual(self.opening.path, "/s")
+        self.assertEqual(
+            self.server.calls[2:], [(OPEN, ("test:///mine", 0)), (FEATURE, (14,)), (FEATURE, (15,))]
+        )
+
+    def withoutDefaults(self) -> None:
+        """No default, and no configuration of whoever runs the tests."""
+        self.patch(os, "environ", {"HOME": "/nowhere"})
+        self.patch(os, "geteuid", lambda: 0)
+        self.patch(config, "SYSTEM_CONFIG", "/nowhere/libvirt.conf")
 
     def test_read_only_is_a_flag_of_open(self) -> None:
         self.open(readonly=True)
@@ -209,10 +238,9 @@ class Unreachable(SynchronousTestCase):
         error = self.failureResultOf(self.opened(f"test+unix:///d?socket=/{'é' * 54}"), URIError).value
         self.assertIn("too long", str(error))
 
-    def test_a_transport_that_is_not_there_yet(self) -> None:
-        for uri in ("qemu+ssh://host/system", "qemu+ext:///system?command=/bin/true"):
-            error = str(self.failureResultOf(self.opened(uri), URIError).value)
-            self.assertIn(uri, error)
+    def test_a_program_that_is_not_there(self) -> None:
+        error = self.failureResultOf(self.opened("qemu+ext:///system?command=/no/such"), URIError).value
+        self.assertIn("Cannot find '/no/such'", str(error))
 
 
 class Closing(_Case):

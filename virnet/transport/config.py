@@ -69,12 +69,12 @@ class Caller(NamedTuple):
     config: ClientConfig
 
     @classmethod
-    def current(cls, environ: Mapping[str, str] = os.environ) -> Caller:
+    def current(cls) -> Caller:
         """This process.
 
         @raise ConfigError: its configuration is broken.
         """
-        euid = os.geteuid()
+        environ, euid = os.environ, os.geteuid()
         return cls(environ, euid, loadConfig(configFile(environ, euid)))
 
 
