@@ -32,7 +32,6 @@ from virnet.security.certificates import (
     checkHost,
     checkKey,
     checkOwn,
-    checkPeer,
     dnOf,
     judgePeer,
     loadAuthorities,
@@ -445,32 +444,10 @@ class PeerTests(CertificateTests):
         self.assertEqual(before.exception.args, after.exception.args)
 
 
-class VerdictTests(CertificateTests):
+class WantedTests(CertificateTests):
     """
-    What is told of the judgement, and to whom.
+    Is a good certificate that of somebody who is wanted?
     """
-
-    def test_the_caller_learns_no_reason_and_the_log_does(self) -> None:
-        with self.assertRaises(RemoteError) as raised:
-            checkPeer("client", [issue(self.other).der], [self.authority.certificate])
-        error = raised.exception
-        self.assertEqual(ErrorNumber.AUTH_FAILED, error.code)
-        self.assertEqual(ErrorDomain.RPC, error.domain)
-        self.assertEqual("authentication failed: Failed to verify peer's certificate", error.message)
-        self.assertEqual(
-            ["Certificate failed validation: The certificate hasn't got a known issuer."], self.warnings
-        )
-
-    def test_a_good_peer_has_a_name(self) -> None:
-        leaf = issue(self.authority, name="alice")
-        self.assertEqual("CN=alice", checkPeer("client", [leaf.der], [self.authority.certificate]))
-        self.assertEqual([], self.warnings)
-
-    def test_without_verifying_a_failure_is_logged_and_nobody_gets_a_name(self) -> None:
-        chain = [issue(self.other, name="alice").der]
-        self.assertIsNone(checkPeer("client", chain, [self.authority.certificate], verify=False))
-        self.assertIsNone(checkPeer("client", [], [self.authority.certificate], verify=False))
-        self.assertEqual(2, len(self.warnings))
 
     def test_R120_list_of_allowed_names(self) -> None:
         chain = [issue(self.authority, name="alice").der]
@@ -484,7 +461,6 @@ class VerdictTests(CertificateTests):
                 " CN=alice",
                 raised.exception.message,
             )
-        self.assertIsNone(checkPeer("client", chain, trusted, patterns=[], verify=False))
 
     def test_R121_the_host_is_judged_with_the_rest(self) -> None:
         leaf = issue(self.authority, name="a.test", hosts=["b.test"])

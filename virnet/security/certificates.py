@@ -10,7 +10,6 @@ Certificates as files and as proof of who a peer is: read, judged, compared with
   - A key usage or purposes that are absent permit everything. anyExtendedKeyUsage permits both roles, where
     libvirt takes it for neither; a purpose of no TLS role permits both as well, as in libvirt. Key
     encipherment is not asked of elliptic curves, as in libvirt after 9.0: they cannot do it.
-  - L{checkPeer} tells the caller no more than libvirt does; the reason goes to the log.
 
 Every failure is a L{RemoteError} of domain RPC.
 """
@@ -93,8 +92,6 @@ Path = str | PathLike[str]
 
 SESSION = "[session]"
 """What stands in a text for the path of a certificate that came from a peer."""
-
-REFUSED = "Failed to verify peer's certificate"
 
 _PURPOSES: dict[Role, ObjectIdentifier] = {
     "client": ExtendedKeyUsageOID.CLIENT_AUTH,
@@ -251,37 +248,6 @@ def checkOwn(
         )
 
 
-def checkPeer(
-    role: Role,
-    chain: Sequence[bytes],
-    authorities: Sequence[Certificate],
-    revocations: Sequence[CertificateRevocationList] = (),
-    *,
-    host: str | None = None,
-    patterns: Sequence[str] | None = None,
-    verify: bool = True,
-    now: datetime | None = None,
-) -> str | None:
-    """Judge what a peer has shown in a handshake, and log what is wrong with it.
-
-    @param role: the peer's.
-    @param chain: in DER, its own certificate first; empty if it has shown none.
-    @param host: what the URI says it is; C{None} where that is not checked.
-    @param patterns: the distinguished names it may have; C{None} where any will do.
-    @param verify: refuse it if it does not stand the test.
-    @param now: with a time zone; by default the clock's.
-    @return: its distinguished name; C{None} if it did not stand the test.
-    @raise RemoteError: it did not, without a word about why.
-    """
-    try:
-        return judgePeer(role, chain, authorities, revocations, host=host, patterns=patterns, now=now)
-    except RemoteError as e:
-        _log.warn("Certificate check failed {detail}", detail=e.message)
-        if verify:
-            raise _error(REFUSED, ErrorNumber.AUTH_FAILED) from e
-        return None
-
-
 def judgePeer(
     role: Role,
     chain: Sequence[bytes],
@@ -292,10 +258,15 @@ def judgePeer(
     patterns: Sequence[str] | None = None,
     now: datetime | None = None,
 ) -> str:
-    """Do what L{checkPeer} does, but raise the reason.
+    """Judge what a peer has shown in a handshake.
 
+    @param role: the peer's.
+    @param chain: in DER, its own certificate first; empty if it has shown none.
+    @param host: what the URI says it is; C{None} where that is not checked.
+    @param patterns: the distinguished names it may have; C{None} where any will do.
+    @param now: with a time zone; by default the clock's.
     @return: the peer's distinguished name.
-    @raise RemoteError: why it is refused.
+    @raise RemoteError: why it is refused. The peer shall not learn that.
     """
     now = now or datetime.now(UTC)
     if not chain:
