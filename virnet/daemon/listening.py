@@ -30,10 +30,12 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 
-from virnet.errors import VirnetError
+from virnet.errors import RemoteError, VirnetError
 from virnet.limits import UNIX_PATH_MAX
+from virnet.security.tlscontext import TLSContext
 from virnet.server import IClientAuthentication
 from virnet.transport.defaults import defaultSocketPath
+from virnet.transport.tls import TLSServerEndpoint
 
 MODE = 0o600
 BACKLOG = 50
@@ -79,6 +81,9 @@ def fromString(reactor: Any, text: str, readonly: bool = False) -> Listener:
         return Listener(text, serverFromString(reactor, text), readonly)
     except ListenError:
         raise
+    except RemoteError as e:
+        # Certificates that cannot be used.
+        raise ListenError(f"cannot listen on {text}: {e.message}") from e
     except Exception as e:
         # Each kind of endpoint has exceptions of its own for what is wrong with its string.
         why = " ".join(str(e).split()) or type(e).__name__
@@ -218,7 +223,22 @@ def virshCommand(listener: Listener, address: IAddress) -> str | None:
             if listener.text.startswith(("ssl:", "tls:")):
                 return None
             host = LOCAL.get(host, host)
-            uri = f"test+tcp://{f'[{host}]' if ':' in host else host}:{port}/default"
+            if isinstance(listener.endpoint, TLSServerEndpoint):
+                uri = _tlsURI(listener.endpoint.context, host, port)
+            else:
+                uri = f"test+tcp://{_inURI(host)}:{port}/default"
         case _:
             return None
     return f"virsh {'-r ' if listener.readonly else ''}-c {shlex.quote(uri)}"
+
+
+def _inURI(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _tlsURI(context: TLSContext, host: str, port: int) -> str:
+    """Where a client finds a server that has to be what its certificate says."""
+    directory, name = os.path.split(os.path.abspath(context.files.authorities))
+    isClients = name == "cacert.pem" and os.path.exists(f"{directory}/clientcert.pem")
+    parameters = f"?pkipath={quote(directory)}" if isClients else ""
+    return f"test+tls://{_inURI(context.hostFor(host))}:{port}/default{parameters}"

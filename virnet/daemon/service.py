@@ -24,7 +24,9 @@ from twisted.python.failure import Failure
 
 from virnet.daemon.descriptors import allowDescriptors
 from virnet.daemon.listening import Listener, ListenError, clear, locked, makeDirectory, virshCommand
+from virnet.errors import RemoteError
 from virnet.server import NetServer, ServerProgram, ServerService
+from virnet.transport.tls import TLSServerEndpoint
 
 UMASK = 0o077
 
@@ -65,6 +67,21 @@ class Daemon(NetServer):
             for each in listeners
         ]
         self._bound = False
+
+    def reload(self) -> None:
+        """Read the certificates again, for the connections to come. What is wrong with them goes to the log,
+        and those in use stay in use.
+        """
+        for listener, _ in self._listeners:
+            if isinstance(listener.endpoint, TLSServerEndpoint):
+                try:
+                    listener.endpoint.context.reload()
+                except RemoteError as e:
+                    self.log.error(
+                        "{where}: certificates not reloaded: {error}", where=listener.text, error=e
+                    )
+                else:
+                    self.log.info("{where}: certificates reloaded", where=listener.text)
 
     def privilegedStartService(self) -> None:
         """Bind everything.

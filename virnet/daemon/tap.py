@@ -49,7 +49,8 @@ LONG_DESCRIPTION = """\
 A libvirt daemon: virsh and every other libvirt client manage the in-memory hypervisor it holds, with the
 one domain 'test' that libvirt's own test:///default has. For each socket it prints the virsh command that
 connects there. ENDPOINT is any Twisted server endpoint: unix:/run/x (mode 0600, or say
-unix:/run/x:mode=660), tcp:16509, tcp:0:interface=127.0.0.1 (any free port), systemd:domain=UNIX:index=0.
+unix:/run/x:mode=660), tcp:16509, tcp:0:interface=127.0.0.1 (any free port), systemd:domain=UNIX:index=0,
+or libvirt-tls:16514 with pkipath=, allowed= and more; SIGHUP has it read its certificates again.
 Unless --auth-... says otherwise who can connect can manage. Without an endpoint it listens on {path}, in a
 directory of mode 0700. SIGTERM and SIGINT remove the sockets and end it with status 0.
 """
@@ -193,11 +194,13 @@ def makeService(options: Options) -> IService:
         trace(pattern)
     if any(probe.listeners for probe in matching("event_poll_*")):
         traceLoop(reactor)
-    reactor.callWhenRunning(_endOnSignals, reactor)
+    reactor.callWhenRunning(_heedSignals, reactor, daemon)
     return daemon
 
 
-def _endOnSignals(reactor: Any) -> None:
+def _heedSignals(reactor: Any, daemon: Daemon) -> None:
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(daemon.reload))
     # Where one is ignored (a shell's background job ignores SIGINT) it stays so.
     numbers = [each for each in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(each) != signal.SIG_IGN]
 

@@ -24,13 +24,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import Certificate, CertificateRevocationList, load_der_x509_certificate
+from cryptography.x509 import (
+    Certificate,
+    CertificateRevocationList,
+    DNSName,
+    ExtensionNotFound,
+    IPAddress,
+    SubjectAlternativeName,
+    load_der_x509_certificate,
+)
+from cryptography.x509.oid import NameOID
 from twisted.logger import Logger
 
 from virnet import probes
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
 from virnet.security.certificates import (
+    checkHost,
     checkKey,
     checkOwn,
     dnOf,
@@ -157,6 +167,8 @@ class Engine:
     @property
     def peerChain(self) -> list[bytes]:
         """The certificates that the peer has shown, in DER, its own first; valid after the handshake."""
+        if self._tls.getpeercert(True) is None:
+            return []
         chain = getattr(self._tls, "get_unverified_chain", None)
         if chain is not None:
             return list(chain())
@@ -301,6 +313,31 @@ class TLSContext:
 
     def _load(self) -> Credentials:
         return Credentials(self.files, self.role, self.sanity)
+
+    def hostFor(self, address: str) -> str:
+        """What clients have to call a server at an address for its certificate to be good.
+
+        @return: the address itself if that will do, or if nothing is known.
+        """
+        certificate = self.credentials.certificate
+        if certificate is None:
+            return address
+        try:
+            checkHost(certificate, address)
+        except RemoteError:
+            pass
+        else:
+            return address
+        try:
+            names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+        except ExtensionNotFound:
+            found = [
+                str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+            ]
+        else:
+            found = names.get_values_for_type(DNSName)
+            found += [str(each) for each in names.get_values_for_type(IPAddress)]
+        return next((each for each in found if "*" not in each), address)
 
     def engine(self) -> Engine:
         """Make the engine of a session."""

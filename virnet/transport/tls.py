@@ -383,7 +383,8 @@ class TLSSession(BufferedSender):
         if self._shaken:
             text = f"Unable to read TLS confirmation: {why}: {_UNCONFIRMED}"
             return _error(ErrorNumber.SYSTEM_ERROR, text)
-        return _error(ErrorNumber.AUTH_FAILED, "TLS handshake failed: the peer closed the connection")
+        text = f"TLS handshake failed: the peer closed the connection: {_UNCONFIRMED}"
+        return _error(ErrorNumber.AUTH_FAILED, text)
 
     # About the session
 
