@@ -65,13 +65,15 @@ class Credentials:
         user: str | None = None,
         authFile: str | None = None,
         callback: CredentialCallback | None = None,
-        environ: Mapping[str, str] = os.environ,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         """@param host: of the URI; empty for none.
         @param user: of the URI.
         @param authFile: of the URI.
+        @param environ: by default the process's.
         @raise RemoteError: a file that was named cannot be read, or is not what it should be.
         """
+        environ = os.environ if environ is None else environ
         self.host = host or "localhost"
         self._callback = callback
         path = authFilePath(authFile, environ)
