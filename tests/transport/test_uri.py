@@ -55,7 +55,8 @@ NAMES = {
     "qemu:///system?x=a/b%2F:+~,@-_.*()%C3%A9": "qemu:///system?x=a%2Fb%2F%3A%2B~%2C%40-_.%2A%28%29%C3%A9",
     "qemu:///system?&&x=1&mode=auto&": "qemu:///system?x=1",
     "qemu:///system?x=1=2": "qemu:///system?x=1%3D2",
-    "qemu:///system?x=1;mode=auto": "qemu:///system?x=1%3Bmode%3Dauto",
+    "qemu:///system?x=1;mode=auto": "qemu:///system?x=1",
+    "qemu:///system?x=1;mode=auto&y=2;=3;z": "qemu:///system?x=1%3Bmode%3Dauto&y=2&z=",
     "qemu://host": "qemu://",
     "test:///default?name=a&name=b": "b",
 }

@@ -156,8 +156,12 @@ def _parameters(text: str, transport: str, query: str) -> tuple[dict[str, str], 
     """The known parameters, checked, and the others as they are sent."""
     params: dict[str, str] = {}
     kept: list[str] = []
-    for item in filter(None, query.split("&")):
+    *items, last = query.split("&")
+    # libvirt looks for a semicolon where it finds no ampersand any more.
+    for item in (*items, *last.split(";")):
         key, _, value = item.partition("=")
+        if not key:
+            continue
         key, value = unquote(key), unquote(value)
         allowed = PARAMETERS.get(key.lower())
         if allowed is None:
