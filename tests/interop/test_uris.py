@@ -8,13 +8,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from twisted.internet import reactor as _reactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.support import requireTool
@@ -22,8 +21,6 @@ from virnet.transport.config import Caller, configFile, loadConfig, resolveURI
 from virnet.transport.sockets import chooseSocket
 from virnet.transport.ssh import Command, externalCommand, sshCommand
 from virnet.transport.uri import parseURI
-
-reactor: Any = _reactor
 
 NOBODY = 65534
 
@@ -191,3 +188,62 @@ class Sockets(_Case):
                     printed = self.virsh(uri, euid, readonly)
                     found = re.search("Failed to connect socket to '(.*?)'", printed)
                     self.assertTrue(found and found[1] == local.path, f"{uri}: {printed}, {local.path}")
+
+
+SESSION = """\
+import os, sys
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from virnet.client import connect
+
+async def main(uri):
+    for _ in range(2):
+        connection = await connect(reactor, uri)
+        async with connection:
+            print(await connection.remote.connectGetURI(), connection.uri.name)
+
+def failed(failure):
+    failure.printTraceback()
+
+# Now that everything is loaded.
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+running = Deferred.fromCoroutine(main(sys.argv[1]))
+running.addErrback(failed).addBoth(lambda _: reactor.callWhenRunning(reactor.stop))
+if not running.called:
+    reactor.run()
+"""
+
+
+class Session(_Case):
+    """A session of somebody who is not root: a real libvirtd is started."""
+
+    def test_it_is_started_and_found_again(self) -> None:
+        requireTool(self, "libvirtd")
+        runtime = self.directory / "run"
+        runtime.mkdir()
+        runtime.chmod(0o777)
+        try:
+            for uri, wanted in (
+                ("test+unix:///default", "test:///default test:///default"),
+                ("test+unix:///default?mode=legacy&x=y", "test:///default?x=y test:///default?x=y"),
+            ):
+                done = subprocess.run(
+                    [sys.executable, "-c", SESSION, uri],
+                    env={
+                        **self.environ,
+                        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+                        "XDG_CONFIG_HOME": str(self.directory),
+                        "XDG_CACHE_HOME": str(self.directory),
+                    },
+                    cwd="/",
+                    capture_output=True,
+                    text=True,
+                    timeout=60,
+                )
+                self.assertEqual(done.stdout.splitlines(), [wanted, wanted], done.stderr)
+        finally:
+            for file in (runtime / "libvirt").glob("*.pid"):
+                os.kill(int(file.read_text()), signal.SIGTERM)
