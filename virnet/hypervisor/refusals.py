@@ -18,8 +18,8 @@ from typing import Any
 
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
-from virnet.programs import constants
 from virnet.programs.base import Procedure
+from virnet.security.permissions import meets
 
 Method = Callable[..., Any]
 
@@ -84,7 +84,7 @@ def onlyLooking(procedure: Procedure, method: Method) -> Method:
 
     def judged(*args: Any) -> Any:
         for _, permission, condition in conditional:
-            if _meets(procedure, condition, args):
+            if meets(procedure, condition, args):
                 if permission == "read_secure":
                     raise _denied(procedure, f"{functionName(procedure)} with secure flag")
                 raise _denied(procedure, f"read only access prevents {functionName(procedure)}")
@@ -99,31 +99,3 @@ def _looks(permission: str) -> bool:
 
 def _denied(procedure: Procedure, detail: str) -> RemoteError:
     return RemoteError.of(ErrorNumber.OPERATION_DENIED, detail, reporter(procedure))
-
-
-def _meets(procedure: Procedure, condition: str, args: tuple[Any, ...]) -> bool:
-    """Whether arguments meet a condition.
-
-    @param condition: C{FLAG} or C{FLAG|FLAG}: one of them is set; C{!FLAG|FLAG}: none is;
-        C{:PARAMETER:VALUE}: the parameter has that value.
-    """
-    if condition.startswith(":"):
-        parameter, _, value = condition[1:].partition(":")
-        return bool(args[procedure.parameters.index(parameter)] == _VALUES[value])
-    flags = args[procedure.parameters.index("flags")]
-    mask = 0
-    for name in condition.removeprefix("!").split("|"):
-        mask |= _VALUES[name]
-    return not flags & mask if condition.startswith("!") else bool(flags & mask)
-
-
-#: The numbers behind the names in conditions that matter to a read-only connection.
-_VALUES: dict[str, int] = {
-    "VIR_DOMAIN_XML_SECURE": constants.DomainXMLFlags.SECURE,
-    "VIR_DOMAIN_XML_MIGRATABLE": constants.DomainXMLFlags.MIGRATABLE,
-    "VIR_DOMAIN_SNAPSHOT_XML_SECURE": constants.DomainSnapshotXMLFlags.SECURE,
-    "VIR_DOMAIN_CHECKPOINT_XML_SECURE": constants.DomainCheckpointXMLFlags.SECURE,
-    "VIR_DOMAIN_SAVE_IMAGE_XML_SECURE": constants.DomainSaveImageXMLFlags.SECURE,
-    "VIR_DOMAIN_VCPU_GUEST": constants.DomainVcpuFlags.GUEST,
-    "VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT": constants.DomainInterfaceAddressesSource.AGENT,
-}

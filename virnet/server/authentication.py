@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.logger import Logger
@@ -20,10 +21,13 @@ from zope.interface import Attribute, Interface, implementer
 from virnet import probes
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
+from virnet.security.identity import Identity, unixIdentity
 from virnet.wire.auth import ALLOWED_UNAUTHENTICATED
 
 if TYPE_CHECKING:
     from virnet.programs.base import Procedure
+    from virnet.security.access import IAccessPolicy
+    from virnet.server.access import Guard
     from virnet.server.client import ServerClient
 
 AUTH_NONE = 0
@@ -185,3 +189,24 @@ def authenticationProcedures() -> dict[tuple[int, int], dict[int, Procedure]]:
 def authenticates(procedure: Procedure) -> bool:
     """Whether a procedure is one of authentication."""
     return (procedure.program.number, procedure.number) in ALLOWED_UNAUTHENTICATED
+
+
+def identityOf(client: ServerClient) -> Identity:
+    """Who a client is, as far as the system tells before it has authenticated."""
+    if client.credentials is not None:
+        return unixIdentity(client.credentials, getattr(client.transport, "getHandle", lambda: None)())
+    peer = client.transport.getPeer() if client.transport is not None else None
+    host, port = getattr(peer, "host", None), getattr(peer, "port", None)
+    address = None if host is None else f"{f'[{host}]' if ':' in host else host}:{port}"
+    return Identity(transport=client.transportKind, address=address)
+
+
+def guardOf(
+    client: ServerClient, policy: IAccessPolicy | None, find: Callable[[Procedure], Any]
+) -> Guard | None:
+    """What asks the policy about a client's calls; C{None} without a policy, which costs nothing then."""
+    if policy is None:
+        return None
+    from virnet.server.access import Guard
+
+    return Guard(client, policy, find)

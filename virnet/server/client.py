@@ -27,7 +27,7 @@ from virnet import probes
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError, XDRError
 from virnet.limits import MESSAGE_MAX, UNAUTHENTICATED_MESSAGE_MAX
 from virnet.programs.base import Priority, Procedure, Program
-from virnet.security.identity import Identity, unixIdentity
+from virnet.security.identity import Identity
 from virnet.security.securitylayer import SecurityLayer
 from virnet.server.authentication import (
     IAuthenticator,
@@ -35,6 +35,8 @@ from virnet.server.authentication import (
     NoAuthentication,
     authenticates,
     authenticationProcedures,
+    guardOf,
+    identityOf,
 )
 from virnet.server.events import EventSender
 from virnet.server.program import Method, asRemoteError
@@ -47,6 +49,7 @@ from virnet.wire.message import EVENT_SERIAL, MESSAGE, OK, MessageHeader, encode
 from virnet.wire.stream import ServerAction, StreamKey
 
 if TYPE_CHECKING:
+    from virnet.server.access import Guard
     from virnet.server.server import NetServer
 
 E = TypeVar("E")
@@ -148,6 +151,7 @@ class ServerClient(RPCProtocol):
         self.authenticator: IAuthenticator = NoAuthentication(self)
         self._authentication = auth
         self._identity: Identity | None = None
+        self._guard: Guard | None = guardOf(self, server.access, self._findMethod)
         procedures = server.procedures
         if auth is not None:
             procedures = {**authenticationProcedures(), **procedures}
@@ -191,7 +195,7 @@ class ServerClient(RPCProtocol):
     def identity(self) -> Identity:
         """What is proved of the other side."""
         if self._identity is None:
-            self._identity = self._findIdentity()
+            self._identity = identityOf(self)
         return self._identity
 
     def secureAfterReply(self, layer: SecurityLayer) -> None:
@@ -204,14 +208,6 @@ class ServerClient(RPCProtocol):
         @param changes: fields of L{Identity} and their values.
         """
         self._identity = self.identity.changed(**changes)
-
-    def _findIdentity(self) -> Identity:
-        if self.credentials is not None:
-            return unixIdentity(self.credentials, getattr(self.transport, "getHandle", lambda: None)())
-        peer = self.transport.getPeer() if self.transport is not None else None
-        host, port = getattr(peer, "host", None), getattr(peer, "port", None)
-        address = None if host is None else f"{f'[{host}]' if ':' in host else host}:{port}"
-        return Identity(transport=self.transportKind, address=address)
 
     @property
     def transportKind(self) -> str:
@@ -344,19 +340,24 @@ class ServerClient(RPCProtocol):
             self._answerCall(call, result)
 
     def _find(self, procedure: Procedure) -> Method:
-        program = procedure.program
+        answer: Method | None = None
         if authenticates(procedure):
-            answer: Method | None = getattr(self.authenticator, procedure.name, None)
-            if answer is not None:
-                self._found[procedure] = answer
-                return answer
+            answer = getattr(self.authenticator, procedure.name, None)
+        if answer is None:
+            answer = self._findMethod(procedure)
+            if self._guard is not None:
+                answer = self._guard.guarded(procedure, answer)
+        self._found[procedure] = answer
+        return answer
+
+    def _findMethod(self, procedure: Procedure) -> Method:
+        program = procedure.program
         finder = self._finders.get(program)
         if finder is None:
             finder = self._finders[program] = self.server.programFor(program).methods(self)
         method = finder(procedure)
         if getattr(method, "blocking", False):
             method = partial(self._runBlocking, procedure.priority, method)
-        self._found[procedure] = method
         return method
 
     def _runBlocking(self, priority: Priority, method: Method, *args: Any) -> Deferred[Any]:
@@ -507,6 +508,8 @@ class ServerClient(RPCProtocol):
         @raise XDRError: the values do not fit.
         """
         if self._gone or self._closing:
+            return
+        if self._guard is not None and not self._guard.mayHear(procedure, values):
             return
         program = procedure.program
         event = encodeMessage(

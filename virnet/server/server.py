@@ -18,7 +18,7 @@ Limits of clients, over all services together:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
@@ -49,6 +49,9 @@ from virnet.server.authentication import IClientAuthentication
 from virnet.server.client import ServerClient
 from virnet.server.program import ServerProgram
 from virnet.server.workers import WorkerPool
+
+if TYPE_CHECKING:
+    from virnet.security.access import IAccessPolicy
 
 
 class IAcceptor(Interface):
@@ -87,6 +90,7 @@ class NetServer(MultiService):
         keepaliveCount: int = SERVER_KEEPALIVE_COUNT,
         maxEventBacklog: int = MAX_EVENT_BACKLOG,
         authenticationTimeout: float = AUTHENTICATION_TIMEOUT,
+        access: IAccessPolicy | None = None,
     ) -> None:
         """@param programs: what is served to every client.
         @param minWorkers: threads for blocking methods that are there at once.
@@ -102,6 +106,7 @@ class NetServer(MultiService):
         @param maxEventBacklog: bytes of events that may wait for a client that does not read; one more event
             and it is cut off.
         @param authenticationTimeout: seconds in which a client has to authenticate; 0 for no limit.
+        @param access: decides about each call; C{None}: who got in may do everything.
         @raise ValueError: two programs have the same number and version, or a limit makes no sense.
         """
         super().__init__()
@@ -116,6 +121,7 @@ class NetServer(MultiService):
         self.keepaliveCount = keepaliveCount
         self.maxEventBacklog = maxEventBacklog
         self.authenticationTimeout = authenticationTimeout
+        self.access = access
         self.workers = WorkerPool(reactor, minWorkers, maxWorkers, prioWorkers)
         self.clients: dict[int, ServerClient] = {}
         self.accepting = True
