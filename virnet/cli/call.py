@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from virnet.cli.arguments import UsageError
+from virnet.cli.asking import ask
 from virnet.cli.jsonvalues import toJSON
 from virnet.cli.output import Output
 from virnet.cli.procedures import (
@@ -117,7 +118,8 @@ async def clientFor(reactor: Any, options: Namespace, procedure: Procedure) -> A
     """Connect as a procedure needs it."""
     program = procedure.program.name
     if program in ON_HYPERVISOR and not options.bare:
-        async with await connect(reactor, options.connect, readonly=options.readonly) as connection:
+        connection = await connect(reactor, options.connect, readonly=options.readonly, credentials=ask)
+        async with connection:
             yield connection.client
         return
     endpoint = endpointFor(reactor, parseURI(options.connect), options.readonly)

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
 
+from virnet.cli.asking import ask
 from virnet.cli.output import Output
 from virnet.cli.run import DONE, SIGNALLED, statusOf
 from virnet.cli.session import Session
@@ -34,7 +35,7 @@ async def task(reactor: Any, options: Namespace, output: Output) -> None:
         await does(reactor, options, output)
         return
     try:
-        connection = await connect(reactor, options.connect, readonly=options.readonly)
+        connection = await connect(reactor, options.connect, readonly=options.readonly, credentials=ask)
     except ConnectionLost as e:
         raise ConnectionLost(f"{str(e).rstrip('.')}{options.hint}" if options.hint else str(e)) from e
     async with connection:

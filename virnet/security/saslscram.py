@@ -56,10 +56,14 @@ def makeKeys(mechanism: str, password: str, iterations: int, salt: bytes | None 
 
     @param iterations: how often it is hashed.
     @param salt: some of one's own instead of a random one.
-    @raise SASLError: it is no password.
+    @raise SASLError: it is no password, or the iterations are too few.
     """
-    made = scramp().ScramMechanism(mechanism).make_auth_info(prepare(password), iterations, salt)
-    return ScramKeys(*made)
+    library = scramp()
+    prepared = prepare(password)
+    try:
+        return ScramKeys(*library.ScramMechanism(mechanism).make_auth_info(prepared, iterations, salt))
+    except library.ScramException as e:
+        raise SASLError(str(e)) from None
 
 
 class _ScramSession(SASLSession):
