@@ -136,3 +136,9 @@ HIDDEN: dict[str, Command] = {
 COMMANDS: dict[str, Command] = {
     name: each for group in GROUPS.values() for name, each in group.items()
 } | HIDDEN
+        "sasl": Command(
+            "change who may log in to a server with a password",
+            "sasl:sasl",
+            "sasloptions:sasl",
+            kind=PLAIN,
+        ),
