@@ -116,7 +116,8 @@ class AskingTests(SynchronousTestCase):
         error = self.assertRaises(VirnetError, ask, self.REQUEST)
         self.assertEqual(
             str(error),
-            "the server at localhost wants a password, and there is no terminal to ask on: put it into auth.conf",
+            "the server at localhost wants a password, and there is no terminal to ask on:"
+            " put it into auth.conf",
         )
 
     def test_interrupted_it_ends_as_at_any_other_time(self) -> None:

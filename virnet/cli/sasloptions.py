@@ -11,9 +11,9 @@ from virnet.cli.values import positive
 from virnet.limits import SCRAM_ITERATIONS
 
 EPILOG = """\
-FILE holds salted keys and no passwords; it is made if there is none, with mode 0600. A server that uses it
-(twistd virnet --sasl-passwords FILE) sees each change at once. A password is asked for on the terminal, or
-is the first line of standard input:
+FILE holds salted keys and no passwords; it is made if there is none, with mode 0600. A server that
+uses it (twistd virnet --sasl-passwords FILE) sees each change at once. A password is asked for on
+the terminal, or is the first line of standard input:
 
   virnet sasl passwd users alice
   pwgen 20 1 | tee alice.txt | virnet sasl passwd users alice
