@@ -3,7 +3,8 @@
 Rules:
 
   - The policy is asked once for each call, with what the call names (C{virnet.security.access}). It is asked
-    after the provider was found and before it is called. What needs no permission is not asked about.
+    after the provider was found and before it is called. What needs no permission is not asked about:
+    closing, and whether a feature is supported.
   - A client may say any name with any uuid. Where the policy looks at objects, the implementation is asked
     for the object first, and a call that describes it otherwise is refused.
   - A call that looks something up is judged by what it found: it changes nothing.
@@ -46,6 +47,8 @@ from virnet.server.program import notSupported
 
 if TYPE_CHECKING:
     from virnet.server.client import ServerClient
+
+_audit = Logger(namespace="virnet.audit")
 
 Method = Callable[..., Any]
 Names = tuple[str | None, bytes | None, str | None]
@@ -91,6 +94,9 @@ _BY_ENTRY = {
 }
 """Kind to the procedure that finds what stands in a list of names; of secrets it is one of uuids."""
 
+_FREE = frozenset({"connectSupportsFeature"})
+"""What nobody is asked about, though the tables have a permission: libvirtd answers it before any driver."""
+
 _DOCUMENTS = ("xml", "xml_desc")
 """Parameters with the definition of what is made."""
 
@@ -101,8 +107,6 @@ class _Lie(Exception):
 
 class Guard:
     """Asks the policy about one client."""
-
-    log = Logger(namespace="virnet.audit")
 
     def __init__(
         self, client: ServerClient, policy: IAccessPolicy, find: Callable[[Procedure], Method]
@@ -115,7 +119,7 @@ class Guard:
 
     def guarded(self, procedure: Procedure, method: Method) -> Method:
         """Have the policy asked before a method is called."""
-        if not procedure.acl and not isOwn(procedure.program):
+        if procedure.name in _FREE or (not procedure.acl and not isOwn(procedure.program)):
             return method
 
         async def call(*args: Any) -> Any:
@@ -143,7 +147,7 @@ class Guard:
             raise self._refusal(procedure, object)
 
     def _refusal(self, procedure: Procedure, object: AccessObject) -> RemoteError:
-        self.log.warn(
+        _audit.warn(
             "access denied: {identity} ({peer}) called {procedure} on {object}, which needs {permissions}",
             audit="denied",
             identity=self._client.identity,
