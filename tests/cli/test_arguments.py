@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace, _SubParsersAction
 from contextlib import redirect_stdout
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -43,19 +43,40 @@ class Options(SynchronousTestCase):
             for each in (command.runs, command.options, command.prepare):
                 if each:
                     self.assertTrue(callable(found(each)), (name, each))
-            chosen = {"completion": ["bash"], "pki": ["check"], "__complete": ["pool"]}
-            needed = chosen.get(name) or ["x" for _ in self.missing(name)]
-            self.assertEqual(name, parse(name, *needed).command)
+            self.assertEqual(name, parse(name, *self.needed(self.parser(name))).command)
 
-    def missing(self, name: str) -> list[str]:
+    def parser(self, name: str) -> ArgumentParser:
+        (commands,) = (each for each in buildParser({})._actions if isinstance(each, _SubParsersAction))
+        parser: ArgumentParser = commands.choices[name]
+        return parser
+
+    def needed(self, parser: ArgumentParser) -> list[str]:
         """
-        What a command says it needs when it gets nothing.
+        Words for the arguments that a command cannot do without.
         """
-        try:
-            parse(name)
-        except UsageError as e:
-            return str(e).split(": ")[1].split(";")[0].split(", ")
-        return []
+        words: list[str] = []
+        for each in parser._actions:
+            if isinstance(each, _SubParsersAction):
+                action, inner = next(iter(each.choices.items()))
+                words += [action, *self.needed(inner)]
+            elif each.required and each.option_strings:
+                words += [each.option_strings[0], "x"]
+            elif not each.option_strings and each.nargs not in ("?", "*"):
+                words.append(next(iter(each.choices)) if each.choices else "x")
+        return words
+
+    def test_options_stand_between_arguments(self) -> None:
+        """
+        Also where some of these may be left out.
+        """
+        for words in (
+            ("v", "--pool", "p", "file"),
+            ("--pool", "p", "v", "file"),
+            ("v", "file", "--pool", "p"),
+        ):
+            options = parse("vol-upload", *words)
+            self.assertEqual(("v", "file", "p"), (options.volume, options.source, options.pool))
+        self.assertIsNone(parse("vol-upload", "v", "--from", "http://x/y").source)
 
     def test_events(self) -> None:
         options = parse(
@@ -198,8 +219,20 @@ class DefaultServer(SynchronousTestCase):
     def asUser(self, uid: int) -> None:
         self.patch(os, "geteuid", lambda: uid)
 
-    def test_the_variable_counts_first(self) -> None:
-        self.assertEqual("x:///", defaultURI({"LIBVIRT_DEFAULT_URI": "x:///", "XDG_RUNTIME_DIR": "/r"}))
+    def test_the_variables_count_first_and_virshs_own_before_all(self) -> None:
+        environ = {"LIBVIRT_DEFAULT_URI": "x:///", "XDG_RUNTIME_DIR": "/r"}
+        self.assertEqual("x:///", defaultURI(environ))
+        self.assertEqual("y:///", defaultURI({**environ, "VIRSH_DEFAULT_CONNECT_URI": "y:///"}))
+
+    def test_then_the_configuration(self) -> None:
+        self.asUser(1000)
+        directory = self.mktemp()
+        os.makedirs(f"{directory}/libvirt")
+        with open(f"{directory}/libvirt/libvirt.conf", "w") as file:
+            file.write('uri_default = "z:///"\n')
+        environ = {"XDG_CONFIG_HOME": directory, "XDG_RUNTIME_DIR": "/r"}
+        self.assertEqual("z:///", defaultURI(environ))
+        self.assertEqual("x:///", defaultURI({**environ, "LIBVIRT_DEFAULT_URI": "x:///"}))
 
     def test_then_our_own_server(self) -> None:
         self.asUser(1000)

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from virnet._version import __version__
 from virnet.cli.table import COMMANDS, GROUPS, Command, found
 from virnet.errors import VirnetError
+from virnet.transport.config import configFile, loadConfig
 from virnet.transport.defaults import defaultSocketPath
 
 
@@ -38,7 +39,8 @@ COMMON = """\
 
 EPILOG = """\
 URI is one of libvirt's: test+unix:///default?socket=PATH, qemu:///system, qemu+tcp://HOST/system.
-Without -c it is $LIBVIRT_DEFAULT_URI, else virnet's own server (twistd -n virnet) on
+Without -c it is $VIRSH_DEFAULT_CONNECT_URI, else $LIBVIRT_DEFAULT_URI, else uri_default of
+libvirt.conf, else virnet's own server (twistd -n virnet) on
 %(socket)s
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
@@ -54,6 +56,25 @@ class Parser(argparse.ArgumentParser):
             # The list of all that argparse goes on with is what --help is for.
             message = f"there is no command {unknown[1]}"
         raise UsageError(f"{message}; see '{self.prog} --help'")
+
+
+class _CommandParser(Parser):
+    """Of a command. Options may stand between its arguments, also where some of these may be left out, which
+    argparse takes apart only when it is asked to.
+    """
+
+    _asked = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; it calls itself."""
+        nested = any(action.nargs == argparse.PARSER for action in self._actions)
+        if self._asked or nested:
+            return super().parse_known_args(args, namespace)
+        self._asked = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._asked = False
 
 
 class _Main(Parser):
@@ -73,11 +94,20 @@ class _Main(Parser):
         return "\n".join(parts)
 
 
+DEFAULTS = ("VIRSH_DEFAULT_CONNECT_URI", "LIBVIRT_DEFAULT_URI")
+"""Variables that name the URI where none is given, virsh's own first."""
+
+
 def defaultURI(environ: Mapping[str, str]) -> str | None:
     """The URI where none is given; C{None} where there is no default either."""
-    given = environ.get("LIBVIRT_DEFAULT_URI")
-    if given:
-        return given
+    for name in DEFAULTS:
+        if environ.get(name):
+            return environ[name]
+    return loadConfig(configFile(environ, os.geteuid())).default or ownURI(environ)
+
+
+def ownURI(environ: Mapping[str, str]) -> str | None:
+    """The URI of virnet's own server; C{None} where it has no default socket."""
     path = defaultSocketPath(environ)
     return f"test+unix:///default?socket={quote(path)}" if path else None
 
@@ -92,7 +122,7 @@ def buildParser(environ: Mapping[str, str] = os.environ, only: Sequence[str] | N
     parser.environ = environ
     parser.add_argument("--version", action="version", version=f"virnet {__version__}")
     _addCommon(parser, None, False)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_CommandParser)
     for name, command in COMMANDS.items():
         if only is None or name in only:
             _add(commands, name, command)

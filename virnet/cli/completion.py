@@ -40,9 +40,8 @@ def script(shell: str) -> str:
     taken = {name: _taken(parser) for name, parser in _parsers().items()}
     cases, kinds = [], []
     for name, each in taken.items():
-        cases.append(
-            f"        {name}) flags='{' '.join([*each.flags, *each.values])}'; words='{' '.join(each.words)}' ;;"
-        )
+        flags = " ".join([*each.flags, *each.values])
+        cases.append(f"        {name}) flags='{flags}'; words='{' '.join(each.words)}' ;;")
         kinds += [f"        {name}:{option}) kind={kind} ;;" for option, kind in each.values.items()]
     common = _taken(_common())
     kinds += [f"        *:{option}) kind={kind} ;;" for option, kind in common.values.items()]

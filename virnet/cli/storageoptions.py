@@ -7,17 +7,17 @@ from argparse import ArgumentParser
 from virnet.cli.values import number, offer, seconds, size
 
 UPLOAD_EPILOG = """\
-SOURCE is a file, - for standard input, or with --from a URL (http or https). The first mebibyte is
-sent last, when everything else has arrived and its length and checksum are right: whatever goes wrong,
-even when this command or the host is killed, the volume begins with zeros and does not look like an
-image. A transfer over HTTP that is cut goes on where it was, if the server lets it.
+SOURCE is a file, - for standard input, or with --from a URL (http or https). The beginning is sent
+last, when everything else has arrived and its length and checksum are right: whatever goes wrong,
+even when this command or the host is killed, the volume begins with zeros and does not look like
+an image. A transfer over HTTP that is cut goes on where it was, if the server lets it.
 
 SIZE is in bytes, or with a unit: 512M, 20G.
 
 examples:
-  virnet vol-upload web1.qcow2 /images/web1.qcow2
-  virnet vol-upload debian --create 20G --from https://mirror.example/debian.raw \\
-      --checksum sha256:0f5ef4…
+  virnet vol-upload /images/web1.img web1.img
+  virnet vol-upload debian --pool default --create 20G --checksum sha256:0f5ef4... \\
+      --from https://mirror.example/debian.raw
 """
 
 DOWNLOAD_EPILOG = """\

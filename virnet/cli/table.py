@@ -70,12 +70,28 @@ GROUPS: dict[str, dict[str, Command]] = {
         "undefine": Command("forget a domain's definition", "definitions:undefine", _DOMAIN),
         "edit": Command("change a domain's definition in $VISUAL or $EDITOR", "definitions:edit", _DOMAIN),
         "dumpxml": Command("print a domain's XML", "definitions:dumpxml", "options:dumpxml"),
+        "console": Command("talk to a domain's console", "console:console", "options:console"),
+        "top": Command("watch what domains use", "top:top", "options:top", True),
     },
     "storage and networks": {
         "pool-list": Command(
             "list storage pools, active ones", "listings:pools", "storageoptions:pools", True
         ),
         "vol-list": Command("list the volumes of a pool", "listings:volumes", "storageoptions:volumes", True),
+        "vol-upload": Command(
+            "fill a volume from a file or a URL",
+            "volumes:uploadCommand",
+            "storageoptions:upload",
+            True,
+            prepare="volumes:checkUpload",
+        ),
+        "vol-download": Command(
+            "copy a volume into a file",
+            "volumes:downloadCommand",
+            "storageoptions:download",
+            True,
+            prepare="volumes:checkDownload",
+        ),
         "net-list": Command(
             "list networks, active ones", "listings:networks", "storageoptions:networks", True
         ),
@@ -85,7 +101,13 @@ GROUPS: dict[str, dict[str, Command]] = {
         "version": Command(
             "print versions of virnet, the server and its hypervisor", "host:version", json=True
         ),
-        "uri": Command("print the URI that the server gives itself", "host:uri", json=True),
+        "uri": Command(
+            "print the URI that the server gives itself, or explain one",
+            "host:uri",
+            "explain:options",
+            json=True,
+            prepare="explain:prepare",
+        ),
         "events": Command(
             "wait for events and print them",
             "events:events",
@@ -116,6 +138,12 @@ GROUPS: dict[str, dict[str, Command]] = {
             "pkioptions:pki",
             kind=PLAIN,
         ),
+        "sasl": Command(
+            "change who may log in to a server with a password",
+            "sasl:sasl",
+            "sasloptions:sasl",
+            kind=PLAIN,
+        ),
     },
     "this command": {
         "completion": Command(
@@ -136,9 +164,3 @@ HIDDEN: dict[str, Command] = {
 COMMANDS: dict[str, Command] = {
     name: each for group in GROUPS.values() for name, each in group.items()
 } | HIDDEN
-        "sasl": Command(
-            "change who may log in to a server with a password",
-            "sasl:sasl",
-            "sasloptions:sasl",
-            kind=PLAIN,
-        ),
