@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -20,7 +21,9 @@ class MainCase(SynchronousTestCase):
         self.output = Output(self.stdout, self.stderr)
 
     def prepare(self, *words: str) -> bool:
-        return prepared(parseArguments(words, {}), self.output)
+        options = parseArguments(words, {})
+        self.output.asJSON = getattr(options, "json", False)
+        return prepared(options, self.output)
 
     def refused(self, why: str, *words: str) -> None:
         error = self.assertRaises(UsageError, self.prepare, *words)
@@ -69,6 +72,34 @@ class Preparing(MainCase):
         self.patch(os, "geteuid", lambda: 1000)
         self.patch(os, "environ", {})
         self.refused("which server? give -c URI or set LIBVIRT_DEFAULT_URI; see 'virnet --help'", "list")
+
+    def test_explaining_a_uri_needs_no_server(self) -> None:
+        self.assertIs(True, self.prepare("uri", "explain", "test+unix:///default?socket=/s&x=1"))
+        self.assertEqual(
+            """\
+URI:       test+unix:///default?socket=/s&x=1
+             as it was given
+Transport: unix
+             the URI says so
+Socket:    /s
+             the parameter 'socket'
+Starts:    -
+             the socket is named
+Opens:     test:///default?x=1
+             the URI without what is for the client
+Read-only: no
+             unless -r is given
+""",
+            self.stdout.getvalue(),
+        )
+
+    def test_the_uri_to_explain_is_by_default_the_one_to_use(self) -> None:
+        self.assertIs(True, self.prepare("-c", "qemu+tcp://h/system", "-r", "uri", "explain", "--json"))
+        found = json.loads(self.stdout.getvalue())
+        self.assertEqual(found["host"], {"value": "h", "why": "the URI"})
+        self.assertEqual(found["readonly"]["value"], True)
+        self.assertIs(False, self.prepare("-c", "qemu+tcp://h/system", "uri"))
+        self.refused("unexpected argument 'expound'; see 'virnet uri --help'", "uri", "expound")
 
     def test_listing_procedures_needs_no_server(self) -> None:
         self.assertIs(True, self.prepare("call", "--list", "lookup_by_name"))

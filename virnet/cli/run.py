@@ -18,7 +18,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from virnet.cli.arguments import UsageError, defaultURI, parseArguments
+from virnet.cli.arguments import UsageError, defaultURI, ownURI, parseArguments
 from virnet.cli.output import Output
 from virnet.cli.table import COMMANDS, PLAIN, found
 from virnet.errors import VirnetError
@@ -76,7 +76,7 @@ def prepared(options: Namespace, output: Output) -> bool:
         options.connect = defaultURI(os.environ)
         if options.connect is None:
             raise UsageError("which server? give -c URI or set LIBVIRT_DEFAULT_URI; see 'virnet --help'")
-        if not os.environ.get("LIBVIRT_DEFAULT_URI"):
+        if options.connect == ownURI(os.environ):
             options.hint = "; is it running? 'twistd -n virnet' starts one, -c URI means another"
     return False
 

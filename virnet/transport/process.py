@@ -250,18 +250,21 @@ class CommandTransport(Connection):
 
 @implementer(IStreamClientEndpoint)
 class CommandEndpoint:
-    """Runs a program for each connection and talks to its standard input and output."""
+    """Runs a program for each connection and talks to its standard input and output.
+
+    @ivar command: what is run.
+    """
 
     def __init__(self, reactor: Any, command: Command) -> None:
         """@param command: what to run.
         @raise URIError: there is no such program.
         """
         self._reactor = reactor
-        self._command = command
+        self.command = command
         self._program = command.program()
 
     def __repr__(self) -> str:
-        return f"<CommandEndpoint {' '.join(self._command.argv)}>"
+        return f"<CommandEndpoint {' '.join(self.command.argv)}>"
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Start the program.
@@ -275,7 +278,7 @@ class CommandEndpoint:
             return fail(Failure())
 
     def _connect(self, factory: Factory) -> Any:
-        argv, environment, _ = self._command
+        argv, environment, _ = self.command
         ours, theirs = socket.socketpair()
         child = Child(self._reactor, argv)
         try:

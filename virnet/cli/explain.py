@@ -1,0 +1,69 @@
+"""
+C{uri explain}: what opening a URI would do, each decision with its reason. Nothing is connected to.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+
+from virnet.cli.arguments import UsageError, defaultURI
+from virnet.cli.output import Output
+from virnet.transport.config import Caller
+from virnet.transport.explain import explain
+
+EPILOG = """\
+'virnet uri' asks the server. 'virnet uri explain [URI]' asks nobody: it says what opening the URI, by
+default the one that other commands would use, comes to: the socket or the command line, what the server
+is told to open, and where each of these comes from.
+"""
+
+_TITLES = {
+    "uri": "URI",
+    "transport": "Transport",
+    "socket": "Socket",
+    "starts": "Starts",
+    "program": "Program",
+    "argv": "Command",
+    "environment": "Variables",
+    "there": "There",
+    "host": "Host",
+    "port": "Port",
+    "user": "User",
+    "keys": "Keys",
+    "known_hosts": "Known hosts",
+    "name": "Opens",
+    "readonly": "Read-only",
+}
+
+
+def options(parser: ArgumentParser) -> None:
+    """C{uri}"""
+    parser.epilog = EPILOG
+    parser.add_argument("action", nargs="?", metavar="explain", help="say what opening a URI would do")
+    parser.add_argument("uri", nargs="?", metavar="URI", help="which (default the one of -c)")
+
+
+def prepare(options: Namespace, output: Output) -> bool:
+    """Explain, if that was asked.
+
+    @return: it was.
+    @raise UsageError: something else was.
+    """
+    if options.action is None:
+        return False
+    if options.action != "explain":
+        raise UsageError(f"unexpected argument {options.action!r}; see 'virnet uri --help'")
+    text = options.uri if options.uri is not None else options.connect
+    if text is None:
+        text = defaultURI(os.environ)
+    decisions = explain(text, options.readonly, Caller.current())
+    if output.asJSON:
+        output.data({each.what: {"value": each.value, "why": each.why} for each in decisions})
+        return True
+    width = max(len(_TITLES[each.what]) for each in decisions) + 1
+    for each in decisions:
+        shown = ("yes" if each.value else "no") if isinstance(each.value, bool) else each.shown()
+        output.line(f"{_TITLES[each.what] + ':':{width}} {shown}")
+        output.line(f"{'':{width}}   {each.why}")
+    return True
