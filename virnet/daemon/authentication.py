@@ -5,23 +5,66 @@ Rules:
   - There are four kinds of endpoint: UNIX sockets, read-only UNIX sockets, TLS, and all else, which is plain
     TCP as far as this goes. For each kind there is one way to authenticate; C{none} unless something is said.
   - polkit judges processes of this machine: it is for UNIX sockets alone.
+  - SASL checks passwords against a file of SCRAM credentials or Twisted's checkers, and tickets against a
+    keytab. Over plain TCP only Kerberos protects the connection, so it has to be there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from twisted.cred.checkers import ICredentialsChecker
 
 from virnet.daemon.listening import Listener
 from virnet.errors import VirnetError
 from virnet.security.polkit import Polkit, PolkitMissing
+from virnet.security.saslcontext import SASLContext
+from virnet.security.saslgssapi import MECHANISM as GSSAPI
 from virnet.server import IClientAuthentication
 from virnet.server.polkit import PolkitAuthentication
+from virnet.server.sasl import SASLAuthentication
 
 TYPES = ("none", "polkit", "sasl")
 
 KINDS = ("unix", "unix-ro", "tcp", "tls")
 """As in C{auth_unix_rw}, C{auth_unix_ro}, C{auth_tcp} and C{auth_tls} of C{libvirtd.conf}."""
+
+
+class SASLSettings(NamedTuple):
+    """What SASL has to go by.
+
+    @ivar passwords: the file of SCRAM credentials.
+    @ivar checkers: of C{twisted.cred}, for PLAIN.
+    @ivar keytab: the keys for Kerberos.
+    @ivar mechanisms: these alone, if there are any.
+    @ivar allowed: patterns of users; C{None}: all.
+    """
+
+    passwords: str | None = None
+    checkers: Sequence[ICredentialsChecker] = ()
+    keytab: str | None = None
+    mechanisms: Sequence[str] = ()
+    allowed: Sequence[str] | None = None
+
+    def context(self) -> SASLContext:
+        """Make what exchanges are run with.
+
+        @raise AuthenticationError: something is missing.
+        """
+        try:
+            return SASLContext(
+                scramFile=self.passwords,
+                checkers=self.checkers,
+                keytab=self.keytab,
+                mechanisms=self.mechanisms or None,
+                allowedUsers=self.allowed,
+            )
+        except ValueError as e:
+            hint = "--sasl-passwords, --sasl-keytab or --auth gives something to check against"
+            raise AuthenticationError(f"SASL: {e}; {hint}") from e
+        except (ImportError, VirnetError) as e:
+            raise AuthenticationError(f"SASL: {e}") from e
 
 
 class AuthenticationError(VirnetError):
@@ -53,11 +96,15 @@ def checked(kind: str, wanted: str) -> str:
 class Authentications:
     """Makes what each endpoint needs, once it is needed."""
 
-    def __init__(self, reactor: Any, wanted: Mapping[str, str]) -> None:
-        """@param wanted: kind to type."""
+    def __init__(self, reactor: Any, wanted: Mapping[str, str], sasl: SASLSettings | None = None) -> None:
+        """@param wanted: kind to type.
+        @param sasl: what SASL has to go by.
+        """
         self._reactor = reactor
         self._wanted = wanted
+        self._settings = sasl or SASLSettings()
         self._polkit: IClientAuthentication | None = None
+        self._sasl: SASLAuthentication | None = None
 
     def forListener(self, listener: Listener) -> IClientAuthentication | None:
         """How the clients of an endpoint authenticate.
@@ -69,6 +116,7 @@ class Authentications:
         makers: dict[str, Callable[[], IClientAuthentication | None]] = {
             "none": lambda: None,
             "polkit": self._makePolkit,
+            "sasl": lambda: self._makeSASL(kind),
         }
         return makers[checked(kind, self._wanted[kind])]()
 
@@ -79,3 +127,12 @@ class Authentications:
             except PolkitMissing as e:
                 raise AuthenticationError(str(e)) from e
         return self._polkit
+
+    def _makeSASL(self, kind: str) -> IClientAuthentication:
+        if self._sasl is None:
+            self._sasl = SASLAuthentication(self._settings.context())
+        if kind == "tcp" and GSSAPI not in self._sasl.context.mechanisms:
+            raise AuthenticationError(
+                "--auth-tcp sasl: only Kerberos can protect plain TCP: give --sasl-keytab, or listen with TLS"
+            )
+        return self._sasl

@@ -1,0 +1,76 @@
+"""What C{twistd virnet} makes of its options for SASL."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.application.service import IServiceCollection
+from twisted.trial.unittest import SynchronousTestCase
+
+from virnet.daemon.service import CannotStart
+from virnet.daemon.tap import Options, makeService
+from virnet.security.scramfile import ScramFile
+from virnet.server import ServerService
+from virnet.server.sasl import SASLAuthentication
+
+
+class SASLOptions(SynchronousTestCase):
+    """Each option, and what goes with what."""
+
+    def setUp(self) -> None:
+        self.passwords = os.path.abspath(self.mktemp())
+        ScramFile(self.passwords).setPassword("alice", "secret", 4096)
+
+    def services(self, *words: str) -> list[Any]:
+        """The services that listen."""
+        options = Options()
+        options.parseOptions(words)
+        daemon = makeService(options)
+        return [each for each in IServiceCollection(daemon) if isinstance(each, ServerService)]
+
+    def mechanisms(self, *words: str) -> tuple[str, ...]:
+        """What a UNIX socket has."""
+        (service,) = self.services("--listen", "unix:/tmp/x", "--auth-unix", "sasl", *words)
+        assert isinstance(service.auth, SASLAuthentication)
+        return service.auth.context.mechanisms
+
+    def test_a_file_of_passwords(self) -> None:
+        self.assertEqual(
+            self.mechanisms("--sasl-passwords", self.passwords),
+            ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1"),
+        )
+
+    def test_checkers_of_twisted(self) -> None:
+        self.assertEqual(self.mechanisms("--auth", "memory:alice:secret"), ("PLAIN",))
+
+    def test_some_mechanisms_alone(self) -> None:
+        words = ("--sasl-passwords", self.passwords, "--auth", "memory:alice:secret")
+        self.assertEqual(
+            self.mechanisms(*words, "--sasl-mechanism", "PLAIN", "--sasl-mechanism", "SCRAM-SHA-256"),
+            ("SCRAM-SHA-256", "PLAIN"),
+        )
+        self.assertEqual(self.mechanisms("--sasl-mechanism", "EXTERNAL"), ("EXTERNAL",))
+
+    def test_sockets_share_what_they_have(self) -> None:
+        one, two = self.services(
+            *("--listen", "unix:/tmp/x", "--auth-unix", "sasl", "--sasl-passwords", self.passwords),
+            *("--listen-readonly", "unix:/tmp/y", "--auth-unix-ro", "sasl"),
+        )
+        self.assertIs(one.auth, two.auth)
+
+    def test_what_does_not_go(self) -> None:
+        for words, text in (
+            (("--auth-unix", "sasl"), "no SASL mechanism"),
+            (("--auth-unix", "sasl", "--sasl-mechanism", "PLAIN"), "nothing to check passwords against"),
+            (("--auth-unix", "sasl", "--sasl-mechanism", "X"), "'X' is not one of"),
+            (("--auth-unix", "sasl", "--sasl-passwords", "/nonexistent"), "/nonexistent: No such file"),
+            (("--auth-unix", "sasl", "--sasl-keytab", "/nonexistent"), "no keys for GSSAPI in /nonexistent"),
+            (
+                ("--auth-tcp", "sasl", "--sasl-passwords", self.passwords),
+                "only Kerberos can protect plain TCP",
+            ),
+        ):
+            endpoint = "tcp:0" if "--auth-tcp" in words else "unix:/tmp/x"
+            error = self.assertRaises(CannotStart, self.services, "--listen", endpoint, *words)
+            self.assertIn(text, str(error))
