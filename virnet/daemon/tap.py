@@ -15,9 +15,18 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.python import usage
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.strcred import AuthOptionMixin
 
 from virnet._version import __version__
-from virnet.daemon.authentication import KINDS, TYPES, AuthenticationError, Authentications, checked
+from virnet.daemon.authentication import (
+    KINDS,
+    TYPES,
+    AuthenticationError,
+    Authentications,
+    SASLSettings,
+    checked,
+)
 from virnet.daemon.listening import ListenError, default, fromString
 from virnet.daemon.probes import trace
 from virnet.daemon.service import CannotStart, Daemon
@@ -88,12 +97,13 @@ LIMITS = (
 )
 
 
-class Options(usage.Options):
+class Options(usage.Options, AuthOptionMixin):
     """What can be typed behind C{twistd virnet}."""
 
     synopsis = "[options]"
 
     optParameters = [
+    supportedInterfaces = (IUsernamePassword,)
         *([option, None, value, said, _count] for option, _, value, said in LIMITS),
         ["state-directory", None, None, "Where to keep what is in volumes; else it goes with the daemon."],
         ["auth-unix", None, "none", f"How clients of UNIX sockets authenticate: {', '.join(TYPES)}."],
@@ -103,6 +113,8 @@ class Options(usage.Options):
     ]
 
     compData = usage.Completions(multiUse={"listen", "listen-readonly", "trace"})
+        ["sasl-passwords", None, None, "For SASL: a file made by 'virnet sasl passwd'."],
+        ["sasl-keytab", None, None, "For SASL: the keys of libvirt/HOST, for Kerberos."],
 
     @property
     def longdesc(self) -> str:
@@ -117,6 +129,8 @@ class Options(usage.Options):
 
     def opt_listen(self, endpoint: str) -> None:
         """Listen on this endpoint. May be given several times."""
+        self["sasl-mechanism"] = []
+        self["sasl-allowed"] = None
         self["listen"].append(endpoint)
 
     def opt_listen_readonly(self, endpoint: str) -> None:
@@ -132,6 +146,14 @@ class Options(usage.Options):
     def opt_version(self) -> None:
         """Print virnet's version and exit."""
         print(f"virnet {__version__}")
+    def opt_sasl_mechanism(self, name: str) -> None:
+        """For SASL: offer this one, and others only if they are named too. May be given several times."""
+        self["sasl-mechanism"].append(name)
+
+    def opt_sasl_allowed(self, pattern: str) -> None:
+        """For SASL: let in users that match, like '*@REALM', and no others. May be given several times."""
+        self["sasl-allowed"] = [*(self["sasl-allowed"] or ()), pattern]
+
         sys.exit(0)
 
     def parseArgs(self, *words: str) -> None:
@@ -175,7 +197,14 @@ def makeService(options: Options) -> IService:
         if not listeners:
             listeners = [default(reactor, os.environ)]
         wanted = {kind: options[f"auth-{kind}"] for kind in KINDS}
-        authentications = Authentications(reactor, wanted)
+        sasl = SASLSettings(
+            options["sasl-passwords"],
+            options.get("credCheckers", ()),
+            options["sasl-keytab"],
+            options["sasl-mechanism"],
+            options["sasl-allowed"],
+        )
+        authentications = Authentications(reactor, wanted, sasl)
         listeners = [each._replace(auth=authentications.forListener(each)) for each in listeners]
     except (ListenError, AuthenticationError) as e:
         raise CannotStart(str(e)) from e
