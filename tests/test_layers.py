@@ -23,7 +23,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "virnet"
 FACTS = {"errorcodes", "errors", "limits", "probes"}
 PROTOCOL = FACTS | {"xdr", "wire", "programs"}
 SHELL = PROTOCOL | {"transport", "security"}
-BOTH_ROLES = SHELL | {"client", "server", "netconf"}
+BOTH_ROLES = SHELL | {"client", "server", "netconf", "objects"}
 
 #: What each room (a package or a module directly under virnet) may import of virnet, besides itself.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -35,17 +35,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "xdr": FACTS,
     "idl": FACTS | {"xdr"},
     "programs": FACTS | {"xdr"},
+    "objects": FACTS | {"xdr", "programs"},
+    "aio": set(),
     "wire": FACTS | {"xdr"},
     "netconf": FACTS,
     "security": PROTOCOL,
     "transport": PROTOCOL | {"security"},
-    "client": SHELL,
+    "client": SHELL | {"objects"},
     "server": SHELL,
     "hypervisor": BOTH_ROLES,
     "daemon": BOTH_ROLES | {"hypervisor", "_version"},
-    "cli": SHELL | {"client", "netconf", "_version"},
+    "cli": SHELL | {"client", "objects", "netconf", "_version"},
     "testing": BOTH_ROLES | {"hypervisor"},
-    "__init__": SHELL | {"client", "server", "_version"},
+    "__init__": SHELL | {"client", "objects", "server", "_version"},
 }
 
 #: The imports that may go against the table: (file, function they stand in, room).

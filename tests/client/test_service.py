@@ -14,8 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.client.server import AUTH_LIST, CLOSE, LATER, OPEN, ScriptedServer, unknown
-from virnet.client import ConnectionService, Gap
+from virnet.client import ConnectionService
 from virnet.errors import CallTimedOut, ConnectionLost, LocalProtocolError, RemoteError, URIError, XDRError
+from virnet.objects import Gap
 from virnet.programs import QEMU, REMOTE
 from virnet.programs.constants import DomainEventID
 from virnet.programs.values import Domain, StorageVol

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from virnet.client.authentication import authenticate
 from virnet.client.client import NetClient, NetClientFactory
 from virnet.client.events import EventRegistries, EventRegistry
+from virnet.client.host import ClientHost
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost, ProtocolError, RemoteError
 from virnet.limits import KEEPALIVE_COUNT, KEEPALIVE_INTERVAL
@@ -39,7 +40,7 @@ FEATURE_EVENT_CALLBACK = 14
 FEATURE_CLOSE_CALLBACK = 15
 
 
-class Connection:
+class Connection(ClientHost):
     """An open hypervisor connection (C: C{virConnectPtr}).
 
     @ivar client: the RPC connection under it.
@@ -58,6 +59,7 @@ class Connection:
         @param features: what the server said it supports, of those that were asked.
         """
         self.client = client
+        self.reactor = client.clock
         self.uri = uri
         self.features = features
         self._keepaliveOff = False

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.logger import Logger
@@ -23,69 +23,20 @@ from virnet.client.client import NetClient
 from virnet.errors import ConnectionLost, ProtocolError
 from virnet.programs import REMOTE
 from virnet.programs.base import Procedure
+from virnet.programs.eventfamilies import (
+    DOMAIN,
+    NETWORK,
+    NODE_DEVICE,
+    SECRET,
+    STORAGE_POOL,
+    Family,
+)
+
+__all__ = ["DOMAIN", "NETWORK", "NODE_DEVICE", "SECRET", "STORAGE_POOL", "EventRegistry", "Family"]
 
 T = TypeVar("T")
 
 Callback = Callable[..., object]
-
-# Event id: (number of the message without callback id, or None; number of the one with it).
-DOMAIN_EVENTS: dict[int, tuple[int | None, int]] = {
-    0: (107, 318),
-    1: (169, 319),
-    2: (170, 320),
-    3: (171, 321),
-    4: (172, 322),
-    5: (173, 323),
-    6: (195, 324),
-    7: (224, 325),
-    8: (241, 326),
-    9: (248, 327),
-    10: (268, 328),
-    11: (269, 329),
-    12: (270, 330),
-    13: (276, 331),
-    14: (292, 332),
-    15: (311, 333),
-    16: (None, 339),
-    17: (None, 346),
-    18: (None, 348),
-    19: (None, 354),
-    20: (None, 359),
-    21: (None, 363),
-    22: (None, 367),
-    23: (None, 379),
-    24: (None, 385),
-    25: (None, 423),
-    26: (None, 438),
-    27: (None, 453),
-}
-NETWORK_EVENTS: dict[int, tuple[int | None, int]] = {0: (None, 315), 1: (None, 446)}
-STORAGE_POOL_EVENTS: dict[int, tuple[int | None, int]] = {0: (None, 370), 1: (None, 373)}
-NODE_DEVICE_EVENTS: dict[int, tuple[int | None, int]] = {0: (None, 376), 1: (None, 377)}
-SECRET_EVENTS: dict[int, tuple[int | None, int]] = {0: (None, 382), 1: (None, 383)}
-
-
-class Family(NamedTuple):
-    """The procedures of one family of events, by number.
-
-    @ivar register: registers with a callback id.
-    @ivar deregister: its opposite.
-    @ivar events: event id to the messages that carry it.
-    @ivar plain: the pair that registers without callback id, where there is one.
-    """
-
-    name: str
-    register: int
-    deregister: int
-    events: dict[int, tuple[int | None, int]]
-    plain: tuple[int, int] | None = None
-
-
-DOMAIN = Family("domain", 316, 317, DOMAIN_EVENTS, (167, 168))
-NETWORK = Family("network", 313, 314, NETWORK_EVENTS)
-STORAGE_POOL = Family("storage pool", 368, 369, STORAGE_POOL_EVENTS)
-NODE_DEVICE = Family("node device", 374, 375, NODE_DEVICE_EVENTS)
-SECRET = Family("secret", 380, 381, SECRET_EVENTS)
 
 
 class Subscription:
@@ -133,12 +84,21 @@ class EventRegistry:
         self._heard: set[int] = set()
         self._lock = DeferredLock()
 
-    async def subscribe(self, eventID: int, callback: Callback, target: Any = None) -> Subscription:
+    async def subscribe(
+        self,
+        eventID: int,
+        callback: Callback,
+        target: Any = None,
+        *,
+        gap: Callable[..., object] | None = None,
+    ) -> Subscription:
         """Have a callback called for each event of one kind.
 
         @param eventID: which kind, like C{DomainEventID.LIFECYCLE}.
         @param callback: called with the object (a C{Domain}, C{Network}…) and what the event says of it.
         @param target: the object whose events are wanted; C{None} for all.
+        @param gap: for who may have a lasting connection as well; on this one it is never called, because the
+            subscription ends with it.
         @raise ValueError: the family has no such event, or the server is too old for it.
         @raise RemoteError: the server refused.
         """

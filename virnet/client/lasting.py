@@ -10,29 +10,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.logger import Logger
 
 from virnet.client.connection import Connection
 from virnet.client.events import Callback, EventRegistry, Subscription
 from virnet.errors import ConnectionLost, RemoteError, RemoteProtocolError
+from virnet.objects import Gap
 
 _log = Logger()
-
-
-class Gap(NamedTuple):
-    """Events may be missing: look again at whatever they are about.
-
-    @ivar since: the last sign of life of the old connection, in seconds of the reactor's clock: since 1970.
-    @ivar until: when the new connection had the subscription.
-    @ivar error: why the server did not take the subscription again, which is over then; else C{None}. A
-        C{ValueError} when it is too old for it.
-    """
-
-    since: float
-    until: float
-    error: RemoteError | ValueError | None = None
 
 
 class LastingSubscription:

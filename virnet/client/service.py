@@ -29,7 +29,8 @@ from twisted.python.failure import Failure
 
 from virnet.client.callqueue import CallQueue
 from virnet.client.connection import Connection, connect
-from virnet.client.lasting import Gap, LastingRegistries, LastingRegistry, LastingSubscription
+from virnet.client.host import ClientHost
+from virnet.client.lasting import LastingRegistries, LastingRegistry, LastingSubscription
 from virnet.client.program import provide
 from virnet.errors import ConnectionLost
 from virnet.limits import CALLS_IN_FLIGHT, OPEN_SECONDS, RECONNECT_DELAY_MAX, STOP_GRACE
@@ -37,15 +38,16 @@ from virnet.programs import REMOTE
 from virnet.programs.base import Procedure, Program
 from virnet.transport.uri import parseURI
 
-__all__ = ["ConnectionService", "Gap", "LastingSubscription"]
+__all__ = ["ConnectionService", "LastingSubscription"]
 
 I = TypeVar("I")  # noqa: E741 - an interface, as zope names them
 
 
-class ConnectionService(Service):
+class ConnectionService(Service, ClientHost):
     """A hypervisor connection that is opened again whenever it is lost.
 
-    It is used like a L{Connection}: C{service.remote}, C{service.program(QEMU)}, the C{…Events} registries.
+    It is used like a L{Connection}: C{service.domains()}, C{service.remote}, C{service.program(QEMU)}, the
+    C{…Events} registries; the objects that it gives out stay good.
 
     @ivar uri: what is opened.
     @ivar connection: the one there is at the moment, or C{None}.
@@ -89,7 +91,7 @@ class ConnectionService(Service):
         parseURI(uri)
         self.uri = uri
         self.connection: Connection | None = None
-        self._reactor = reactor
+        self.reactor = reactor
         self._connect: Callable[[], Coroutine[Any, Any, Connection]] = partial(
             connect, reactor, uri, **options
         )
@@ -230,7 +232,7 @@ class ConnectionService(Service):
     def attempt(self) -> None:
         """Try to connect, open and subscribe once, and say how it went."""
         trying = Deferred.fromCoroutine(self._openOnce())
-        trying.addTimeout(self._openTimeout, self._reactor, self._tookTooLong)
+        trying.addTimeout(self._openTimeout, self.reactor, self._tookTooLong)
         self._attempt = trying
         trying.addCallbacks(self._machine.opened, self._machine.failed)
 
@@ -238,7 +240,7 @@ class ConnectionService(Service):
         connection = await self._connect()
         try:
             if self._lastHeard is not None:
-                await self._registries.reattach(connection, self._lastHeard, self._reactor.seconds)
+                await self._registries.reattach(connection, self._lastHeard, self.reactor.seconds)
         except BaseException:
             connection.client.abandon()
             raise
@@ -264,7 +266,7 @@ class ConnectionService(Service):
 
     def _isLost(self, reason: Exception, connection: Connection) -> None:
         heard = connection.client.lastHeard
-        self._lastHeard = self._reactor.seconds() if heard is None else heard
+        self._lastHeard = self.reactor.seconds() if heard is None else heard
         self._failures = 1
         self.connection = None
         self._calls.disconnected()
@@ -284,7 +286,7 @@ class ConnectionService(Service):
     def tryLater(self) -> None:
         """Try again after a while."""
         delay = self._retryPolicy(self._failures)
-        self._retry = self._reactor.callLater(delay, self._machine.retry)
+        self._retry = self.reactor.callLater(delay, self._machine.retry)
 
     def stopWaiting(self) -> None:
         """Do not try again."""
@@ -294,7 +296,7 @@ class ConnectionService(Service):
         """Close the connection in order; cut it off when that takes too long."""
         connection = self.connection
         if connection is not None:
-            closing = Deferred.fromCoroutine(connection.close()).addTimeout(STOP_GRACE, self._reactor)
+            closing = Deferred.fromCoroutine(connection.close()).addTimeout(STOP_GRACE, self.reactor)
             closing.addErrback(lambda _: connection.client.abandon())
 
     def isStopped(self) -> None:
