@@ -157,8 +157,9 @@ class GuidesTests(SynchronousTestCase):
         # Not in trial's own directory: the path of a UNIX socket has at most 107 bytes.
         directory = Path(tempfile.mkdtemp(prefix="virnet-"))
         self.addCleanup(shutil.rmtree, directory)
-        for example in EXAMPLES.glob("*.py"):
-            shutil.copy(example, directory)
+        for example in EXAMPLES.iterdir():
+            if example.is_file():
+                shutil.copy(example, directory)
         session = Session(directory)
         try:
             for step in todo:
@@ -183,6 +184,9 @@ class GuidesTests(SynchronousTestCase):
     def test_declare_a_program_of_your_own(self) -> None:
         self.follow("howto/own-program.rst")
 
+    def test_say_who_may_do_what(self) -> None:
+        self.follow("howto/access-rules.rst")
+
     def test_move_data_through_streams(self) -> None:
         self.follow("howto/streams.rst")
 
@@ -197,7 +201,7 @@ class ExamplesTests(SynchronousTestCase):
         An example that no page includes is followed by nobody, the tests included.
         """
         pages = "".join(page.read_text() for page in DOCS.rglob("*.rst"))
-        unused = [file.name for file in EXAMPLES.glob("*.py") if f"examples/{file.name}" not in pages]
+        unused = [file.name for file in EXAMPLES.glob("*.*") if f"examples/{file.name}" not in pages]
         self.assertEqual([], unused)
 
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from twisted.logger import Logger, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.echo import ECHO, Echo
+from tests.peers import ServerSession, callNamed, served
 from virnet.daemon.listening import Listener
 from virnet.daemon.service import CannotStart, Daemon
+from virnet.security.access import RuleError, RuleFile
 
 
 class Port:
@@ -156,6 +160,42 @@ class Groups(DaemonCase):
             self.stderr.getvalue(),
         )
         self.assertFalse(self.path.exists())
+
+
+class Rules(DaemonCase):
+    """Access rules are read at the start and again when they shall be."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = self.directory / "rules"
+        self.path.write_text("permit any ECHO:ping\n")
+        read = partial(RuleFile.fromPath, self.path, [ECHO])
+        self.running = Daemon(self.reactor, [served(ECHO, Echo())], [], read, minWorkers=0, prioWorkers=0)
+        self.session = ServerSession(server=self.running)
+
+    def test_they_hold_for_connections_that_are_there(self) -> None:
+        for rules, status in (("permit any ECHO:ping", 0), ("deny any *", 1), ("permit any *", 0)):
+            self.path.write_text(rules)
+            with capturedLogs() as logged:
+                self.running.reload()
+            self.assertEqual(["rules reloaded"], [formatEvent(each) for each in logged])
+            (reply,) = self.session.send(callNamed(ECHO, "ping", 1))
+            self.assertEqual(status, reply.status)
+
+    def test_those_that_make_no_sense_change_nothing(self) -> None:
+        self.path.write_text("permit")
+        with capturedLogs() as logged:
+            self.running.reload()
+        self.assertEqual(
+            [f"rules not reloaded: {self.path}:1: permit whom?"], [formatEvent(each) for each in logged]
+        )
+        (reply,) = self.session.send(callNamed(ECHO, "ping", 1))
+        self.assertEqual(0, reply.status)
+
+    def test_without_sense_there_is_no_start(self) -> None:
+        self.path.write_text("permit")
+        read = partial(RuleFile.fromPath, self.path, [ECHO])
+        self.assertRaises(RuleError, Daemon, self.reactor, [], [], read)
 
 
 class NotStarting(DaemonCase):

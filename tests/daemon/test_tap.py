@@ -66,6 +66,7 @@ class Understood(OptionsCase):
                 "--auth-tcp=",
                 "--auth-tls=",
                 "--max-anonymous-clients=",
+                "--access-rules=",
                 "--authentication-timeout=",
                 "--version",
                 "--help",
@@ -130,6 +131,13 @@ class Service(OptionsCase):
         error = self.assertRaises(CannotStart, makeService, self.parse("--listen", "frob"))
         self.assertEqual(1, error.code)
         self.assertIn("'frob' is no server endpoint", self.stderr.getvalue())
+
+    def test_rules_that_make_no_sense(self) -> None:
+        error = self.assertRaises(CannotStart, makeService, self.parse("--access-rules", "/nonexistent"))
+        self.assertEqual(1, error.code)
+        self.assertEqual(
+            "virnet: cannot read /nonexistent: No such file or directory\n", self.stderr.getvalue()
+        )
 
     def test_is_a_daemon(self) -> None:
         from twisted.internet import reactor

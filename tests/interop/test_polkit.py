@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.interop import support
 from tests.interop.polkit import PolkitBus, polkitd
 from tests.interop.support import Daemon, LibvirtDaemon, VirnetDaemon, requireTool
+from tests.test_docs import DOCS, Session, matches, steps
 
 #: Users that every Debian has.
 SOMEBODY, DENIED, ALLOWED = 65534, 5, 9
@@ -63,6 +65,17 @@ NO_BUS = [
     47,
     "internal error: Unable to get system bus connection: Could not connect: No such file or directory",
 ]
+
+
+#: What sudo does, as far as the manual needs it.
+SUDO = """\
+#!/bin/sh
+[ "$1" = -u ] || exec "$@"
+user=$2
+shift 2
+cd /
+exec setpriv --reuid="$user" --regid=nogroup --clear-groups "$@"
+"""
 
 
 class _OnABus:
@@ -241,6 +254,36 @@ class OurDaemon(_Judged, _Case):
     """
 
     daemonType = Ours
+
+
+class Guide(_Case):
+    """
+    The page of the manual, followed to the letter; but with rules where this polkitd has them.
+    """
+
+    daemonType = Ours
+
+    def test_let_polkit_decide_who_comes_in(self) -> None:
+        directory = self.bus.directory / "guide"
+        directory.mkdir()
+        page = (DOCS / "howto" / "polkit.rst").read_text()
+        page = page.replace("/tmp/virnet-polkit", str(directory / "made"))
+        page = page.replace("/etc/polkit-1/rules.d", str(self.bus.directory / "rules"))
+        sudo = directory / "sudo"
+        sudo.write_text(SUDO)
+        sudo.chmod(0o755)
+        session = Session(directory)
+        session.environment |= {**self.bus.environment, "HOME": "/nonexistent"}
+        session.environment["PATH"] = f"{directory}:{session.environment['PATH']}"
+        try:
+            for step in steps(page):
+                deadline = time.monotonic() + 10.0
+                # polkitd learns of a new rule a moment later.
+                while not matches(step.output, printed := session.follow(step)):
+                    if time.monotonic() > deadline or step.keepsRunning:
+                        self.fail(f"$ {step.command}\nprinted\n" + "\n".join(printed))
+        finally:
+            self.assertEqual([], session.end())
 
 
 class Libvirtd(_Judged, _Case):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
 
@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from virnet.daemon.descriptors import allowDescriptors
 from virnet.daemon.listening import Listener, ListenError, clear, locked, makeDirectory, virshCommand
 from virnet.errors import RemoteError
+from virnet.security.access import IAccessPolicy, RuleError
 from virnet.server import NetServer, ServerProgram, ServerService
 from virnet.transport.tls import TLSServerEndpoint
 
@@ -56,12 +57,17 @@ class Daemon(NetServer):
         reactor: Any,
         programs: Iterable[ServerProgram],
         listeners: Iterable[Listener],
+        readRules: Callable[[], IAccessPolicy] | None = None,
         **limits: int,
     ) -> None:
-        """@param limits: as L{NetServer} takes them.
+        """@param readRules: gives the access policy, now and when it shall be read again.
+        @param limits: as L{NetServer} takes them.
         @raise ValueError: a limit makes no sense.
+        @raise RuleError: the rules make no sense.
         """
-        super().__init__(reactor, programs, **limits)
+        access = readRules() if readRules is not None else None
+        super().__init__(reactor, programs, access=access, **limits)
+        self._readRules = readRules
         self._listeners = [
             (each, ServerService(self, each.endpoint, readonly=each.readonly, auth=each.auth))
             for each in listeners
@@ -69,9 +75,16 @@ class Daemon(NetServer):
         self._bound = False
 
     def reload(self) -> None:
-        """Read the certificates again, for the connections to come. What is wrong with them goes to the log,
-        and those in use stay in use.
+        """Read the rules again, for all connections, and the certificates, for those to come. What is wrong
+        with them goes to the log, and those in use stay in use.
         """
+        if self._readRules is not None:
+            try:
+                self.access = self._readRules()
+            except RuleError as e:
+                self.log.error("rules not reloaded: {error}", error=e)
+            else:
+                self.log.info("rules reloaded")
         for listener, _ in self._listeners:
             if isinstance(listener.endpoint, TLSServerEndpoint):
                 try:

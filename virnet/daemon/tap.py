@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.python import usage
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
+from twisted.python import usage
 
 from virnet._version import __version__
 from virnet.daemon.authentication import (
@@ -47,6 +48,7 @@ from virnet.limits import (
 )
 from virnet.probes import PROBES, matching
 from virnet.programs import LXC, QEMU, REMOTE
+from virnet.security.access import RuleError, RuleFile
 from virnet.server import ServerProgram
 from virnet.transport.defaults import defaultSocketPath
 from virnet.transport.looptrace import traceLoop
@@ -59,7 +61,7 @@ A libvirt daemon: virsh and every other libvirt client manage the in-memory hype
 one domain 'test' that libvirt's own test:///default has. For each socket it prints the virsh command that
 connects there. ENDPOINT is any Twisted server endpoint: unix:/run/x (mode 0600, or say
 unix:/run/x:mode=660), tcp:16509, tcp:0:interface=127.0.0.1 (any free port), systemd:domain=UNIX:index=0,
-or libvirt-tls:16514 with pkipath=, allowed= and more; SIGHUP has it read its certificates again.
+or libvirt-tls:16514 with pkipath=, allowed= and more; SIGHUP has it read certificates and rules again.
 Unless --auth-... says otherwise who can connect can manage. Without an endpoint it listens on {path}, in a
 directory of mode 0700. SIGTERM and SIGINT remove the sockets and end it with status 0.
 """
@@ -101,20 +103,21 @@ class Options(usage.Options, AuthOptionMixin):
     """What can be typed behind C{twistd virnet}."""
 
     synopsis = "[options]"
+    supportedInterfaces = (IUsernamePassword,)
 
     optParameters = [
-    supportedInterfaces = (IUsernamePassword,)
         *([option, None, value, said, _count] for option, _, value, said in LIMITS),
         ["state-directory", None, None, "Where to keep what is in volumes; else it goes with the daemon."],
+        ["access-rules", None, None, "A file of rules: who may do what. Without one, who got in may do all."],
         ["auth-unix", None, "none", f"How clients of UNIX sockets authenticate: {', '.join(TYPES)}."],
         ["auth-unix-ro", None, "none", f"The same for read-only UNIX sockets: {', '.join(TYPES)}."],
         ["auth-tcp", None, "none", "The same for TCP: none, sasl."],
         ["auth-tls", None, "none", "The same for TLS: none, sasl."],
+        ["sasl-passwords", None, None, "For SASL: a file made by 'virnet sasl passwd'."],
+        ["sasl-keytab", None, None, "For SASL: the keys of libvirt/HOST, for Kerberos."],
     ]
 
     compData = usage.Completions(multiUse={"listen", "listen-readonly", "trace"})
-        ["sasl-passwords", None, None, "For SASL: a file made by 'virnet sasl passwd'."],
-        ["sasl-keytab", None, None, "For SASL: the keys of libvirt/HOST, for Kerberos."],
 
     @property
     def longdesc(self) -> str:
@@ -126,11 +129,11 @@ class Options(usage.Options, AuthOptionMixin):
         self["listen"] = []
         self["listen-readonly"] = []
         self["trace"] = []
+        self["sasl-mechanism"] = []
+        self["sasl-allowed"] = None
 
     def opt_listen(self, endpoint: str) -> None:
         """Listen on this endpoint. May be given several times."""
-        self["sasl-mechanism"] = []
-        self["sasl-allowed"] = None
         self["listen"].append(endpoint)
 
     def opt_listen_readonly(self, endpoint: str) -> None:
@@ -143,9 +146,6 @@ class Options(usage.Options, AuthOptionMixin):
             raise usage.UsageError(f"no probe matches {pattern!r}; there are {', '.join(sorted(PROBES))}")
         self["trace"].append(pattern)
 
-    def opt_version(self) -> None:
-        """Print virnet's version and exit."""
-        print(f"virnet {__version__}")
     def opt_sasl_mechanism(self, name: str) -> None:
         """For SASL: offer this one, and others only if they are named too. May be given several times."""
         self["sasl-mechanism"].append(name)
@@ -154,6 +154,9 @@ class Options(usage.Options, AuthOptionMixin):
         """For SASL: let in users that match, like '*@REALM', and no others. May be given several times."""
         self["sasl-allowed"] = [*(self["sasl-allowed"] or ()), pattern]
 
+    def opt_version(self) -> None:
+        """Print virnet's version and exit."""
+        print(f"virnet {__version__}")
         sys.exit(0)
 
     def parseArgs(self, *words: str) -> None:
@@ -215,8 +218,12 @@ def makeService(options: Options) -> IService:
         ServerProgram(LXC, lambda client: ()),
     ]
     limits = {keyword: options[option] for option, keyword, _, _ in LIMITS}
+    rules = options["access-rules"]
+    readRules = partial(RuleFile.fromPath, rules, (REMOTE, QEMU, LXC)) if rules is not None else None
     try:
-        daemon = Daemon(reactor, programs, listeners, **limits)
+        daemon = Daemon(reactor, programs, listeners, readRules, **limits)
+    except RuleError as e:
+        raise CannotStart(str(e)) from e
     except ValueError as e:
         raise CannotStart(str(e), USAGE) from e
     for pattern in options["trace"]:

@@ -108,14 +108,18 @@ class _Lie(Exception):
 class Guard:
     """Asks the policy about one client."""
 
-    def __init__(
-        self, client: ServerClient, policy: IAccessPolicy, find: Callable[[Procedure], Method]
-    ) -> None:
+    def __init__(self, client: ServerClient, find: Callable[[Procedure], Method]) -> None:
         """@param find: finds the provider's methods, without asking the policy."""
         self._client = client
-        self._policy = policy
         self._find = find
         self._lookups: dict[str, Method] = {}
+
+    @property
+    def _policy(self) -> IAccessPolicy:
+        """The server's of now: it may be replaced while clients are connected."""
+        policy = self._client.server.access
+        assert policy is not None, "it may be replaced, not removed"
+        return policy
 
     def guarded(self, procedure: Procedure, method: Method) -> Method:
         """Have the policy asked before a method is called."""

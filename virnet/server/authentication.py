@@ -209,4 +209,4 @@ def guardOf(
         return None
     from virnet.server.access import Guard
 
-    return Guard(client, policy, find)
+    return Guard(client, find)

@@ -69,6 +69,8 @@ class NetServer(MultiService):
     @ivar maxQueuedClients: connections that the kernel keeps for each service; read when it listens.
     @ivar accepting: whether services accept connections.
     @ivar workers: the threads for blocking methods.
+    @ivar access: decides about each call; another may take its place at any time if there is one from the
+        start.
     @ivar procedures: program and version to procedure number to procedure.
     """
 
