@@ -312,7 +312,15 @@ class TLSContext:
         self.credentials = self._load()
 
     def _load(self) -> Credentials:
-        return Credentials(self.files, self.role, self.sanity)
+        credentials = Credentials(self.files, self.role, self.sanity)
+        try:
+            # OpenSSL has rules of its own, on the length of keys for instance, and tells them only here.
+            self._contextOf(credentials)
+        except ssl.SSLError as e:
+            paths = f"{self.files.key}, {self.files.certificate}"
+            text = f"Unable to set x509 key and certificate: {paths}: {e.reason or e}"
+            raise RemoteError.of(ErrorNumber.SYSTEM_ERROR, text, ErrorDomain.RPC) from e
+        return credentials
 
     def hostFor(self, address: str) -> str:
         """What clients have to call a server at an address for its certificate to be good.
@@ -341,8 +349,11 @@ class TLSContext:
 
     def engine(self) -> Engine:
         """Make the engine of a session."""
-        server = self.isServer
         credentials = self.credentials
+        return Engine(self._contextOf(credentials), credentials, self.isServer)
+
+    def _contextOf(self, credentials: Credentials) -> ssl.SSLContext:
+        server = self.isServer
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         self.priority.applyTo(context)
@@ -356,7 +367,7 @@ class TLSContext:
                 context.verify_mode = ssl.CERT_OPTIONAL
                 # As GnuTLS does: each certificate of the CA file is trusted, whoever has signed it.
                 context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VerifyFlags(_NO_CHECK_TIME)
-        return Engine(context, credentials, server)
+        return context
 
     def checkPeer(self, session: object, engine: Engine, host: str | None = None) -> str | None:
         """Judge what a peer has shown.
