@@ -87,11 +87,11 @@ DESCRIPTORS_RESERVED = 256
 STREAM_BUFFER = 2097152
 """Bytes of a stream that wait at the client for a reader before the connection is not read any more."""
 
-READ_MIN = 4096
+READ_MIN = 65536
 """Bytes that are read from a socket at a time as long as no more come."""
 
 READ_MAX = 262144
-"""Bytes that are read from a socket at a time once a read has brought as many as were asked for."""
+"""Bytes that are read from a socket at a time after a read that brought L{READ_MIN} or more."""
 
 FILE_CHUNK = 1048576
 """Bytes of a file that are read or written in one turn of a thread."""

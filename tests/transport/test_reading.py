@@ -115,11 +115,18 @@ class Bytes(SynchronousTestCase):
         self.peer.close()
         self.assertIs(self.transport.doRead(), CONNECTION_LOST)
 
-    def test_the_buffer_grows_when_it_was_full_and_shrinks_again(self) -> None:
-        self.peer.send(bytes(READ_MIN + 5000))
+    def test_the_buffer_grows_when_much_comes_and_shrinks_when_little_does(self) -> None:
+        for count in (READ_MIN + 5000, READ_MIN, 1):
+            self.peer.send(bytes(count))
+            self.transport.doRead()
+        self.assertEqual([len(piece) for piece in self.protocol.pieces], [READ_MIN, READ_MIN + 5000, 1])
+        self.assertEqual(self.ours.sizes, [READ_MIN, READ_MAX, READ_MAX, READ_MIN])
+
+    def test_who_sends_much_is_read_again_later(self) -> None:
+        self.protocol.then = lambda: self.peer.send(b"next")
+        self.peer.send(bytes(5000))
         self.transport.doRead()
-        self.assertEqual([len(piece) for piece in self.protocol.pieces], [READ_MIN, 5000])
-        self.assertEqual(self.ours.sizes, [READ_MIN, READ_MAX, READ_MIN])
+        self.assertEqual(len(self.protocol.pieces), 1)
 
     def test_the_next_call_is_read_at_once_so_often_and_then_others_have_their_turn(self) -> None:
         self.protocol.then = lambda: self.peer.send(b"next")

@@ -67,7 +67,7 @@ class ClientStream:
         self.bytesSent = 0
         self._client = client
         self._side = side
-        self._items: deque[bytes | Hole] = deque()
+        self._items: deque[memoryview | Hole] = deque()
         self._size = 0
         self._eof = False
         self._error: Exception | None = None
@@ -86,7 +86,7 @@ class ClientStream:
     def received(self, action: ClientAction, data: bytes) -> None:
         """A packet has come."""
         if action is ClientAction.DATA:
-            self._put(data[MESSAGE_MIN:])
+            self._put(memoryview(data)[MESSAGE_MIN:])
         elif action is ClientAction.HOLE:
             try:
                 self._put(Hole(decodeHole(data)))
@@ -115,7 +115,7 @@ class ClientStream:
             self._over(error)
             self._wake()
 
-    def _put(self, item: bytes | Hole) -> None:
+    def _put(self, item: memoryview | Hole) -> None:
         self._items.append(item)
         self._size += _cost(item)
         if self._size > STREAM_BUFFER:
@@ -157,11 +157,16 @@ class ClientStream:
         @raise ConnectionLost: the connection is gone.
         @raise LocalProtocolError: somebody else is reading.
         """
+        item = await self._next()
+        return item if isinstance(item, Hole) else bytes(item)
+
+    async def _next(self) -> memoryview | Hole:
+        """The same without a copy."""
         while not self._items:
             if self._error is not None:
                 raise self._error
             if self._eof or self._side.state in (ClientState.CLOSED, ClientState.CLOSING):
-                return b""
+                return memoryview(b"")
             if self._reader is not None:
                 raise LocalProtocolError("the stream is being read already")
             self._reader = Deferred(self._readerCancelled)
@@ -171,7 +176,7 @@ class ClientStream:
     def _readerCancelled(self, _: object) -> None:
         self._reader = None
 
-    def _take(self) -> bytes | Hole:
+    def _take(self) -> memoryview | Hole:
         item = self._items.popleft()
         self._size -= _cost(item)
         if self._size <= STREAM_BUFFER // 2:
@@ -216,7 +221,7 @@ class ClientStream:
         writer = FileWriter(file.fd)
         total = 0
         try:
-            while item := await self.receive():
+            while item := await self._next():
                 batch = [item]
                 size = _cost(item)
                 # A thread costs about as much as writing a packet does: give it several.
@@ -531,11 +536,11 @@ _OVERHEAD = 128
 """Bytes that the smallest item costs while it waits."""
 
 
-def _cost(item: bytes | Hole) -> int:
+def _cost(item: memoryview | Hole) -> int:
     return _OVERHEAD if isinstance(item, Hole) else len(item) + _OVERHEAD
 
 
-def _length(item: bytes | Hole) -> int:
+def _length(item: memoryview | Hole) -> int:
     return item.length if isinstance(item, Hole) else len(item)
 
 

@@ -14,7 +14,7 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, execute
@@ -166,7 +166,7 @@ class FileWriter:
         if fits < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def writeAll(self, items: list[bytes | Hole]) -> None:
+    def writeAll(self, items: Sequence[bytes | memoryview | Hole]) -> None:
         """Write several, data that stands together in one go."""
         run: list[memoryview] = []
         for item in items:

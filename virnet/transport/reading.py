@@ -5,10 +5,10 @@ own. When to read, what the end of a connection means, and all else stays the tr
 
   - A read is one system call: C{recv(2)}; C{recvmsg(2)} where descriptors may come, which the kernel makes
     close-on-exec.
-  - The buffer is small until a read has filled it: much room costs even when little comes.
+  - There is room for much only when much has come before: beyond 128 KiB each read may cost a C{mmap(2)}.
   - A peer that waits for each answer has often sent its next call by the time it takes to go back to the
-    reactor and ask the kernel who has something to say. So when data was handled the socket is read again, up
-    to C{_TURNS} times; then others have theirs. Peers for which this has not paid are spared the attempt.
+    reactor and ask the kernel who has something to say. So when a call was handled the socket is read again,
+    up to C{_TURNS} times; then others have theirs. Peers for which this has not paid are spared the attempt.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from virnet.limits import READ_MAX, READ_MIN
 
 _TURNS = 8
 """Reads of one connection before the others have their turn."""
+
+_CALL = 4096
+"""Bytes that a call may have, or a few: who sends more at once does not wait for each answer, and is better read
+when still more has come."""
 
 _LUCK = 4
 """Attempts in a row to read again that may find nothing."""
@@ -108,14 +112,15 @@ class SocketReader:
         @param turns: how often that was.
         @return: whether to read again at once.
         """
-        self._size = READ_MAX if len(data) == self._size else READ_MIN
+        count = len(data)
+        self._size = READ_MAX if count >= READ_MIN else READ_MIN
         if turns > 1:
             self._luck = _LUCK
         self._transport.protocol.dataReceived(data)
         if self._luck <= 0:
             self._luck += 1
             return False
-        return self.reading and turns < _TURNS
+        return count < _CALL and self.reading and turns < _TURNS
 
     def _unlucky(self) -> None:
         """Nothing was there so soon."""
