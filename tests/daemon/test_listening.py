@@ -16,6 +16,8 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.pki import write
+from tests.tls import authority, clientOf, serverOf
 from virnet.daemon.listening import (
     Listener,
     ListenError,
@@ -298,6 +300,26 @@ class Commands(SynchronousTestCase):
         self.check("virsh -c test+tcp://127.0.0.1:16509/default", IPv4Address("TCP", "127.0.0.1", 16509))
         self.check("virsh -c test+tcp://10.0.0.7:16509/default", IPv4Address("TCP", "10.0.0.7", 16509))
         self.check("virsh -c 'test+tcp://[fe80::1]:16509/default'", IPv6Address("TCP", "fe80::1", 16509))
+
+    def test_tls(self) -> None:
+        directory = Path(self.mktemp()).absolute()
+        for hosts, client, command in (
+            (["127.0.0.1"], None, "virsh -c test+tls://127.0.0.1:16514/default"),
+            (["a.example"], clientOf(), f"virsh -c 'test+tls://a.example:16514/default?pkipath={directory}'"),
+        ):
+            write(directory, [authority()], server=serverOf(hosts=hosts), client=client)
+            listener = fromString(MemoryReactorClock(), f"libvirt-tls:16514:pkipath={directory}")
+            self.assertEqual(command, virshCommand(listener, IPv4Address("TCP", "0.0.0.0", 16514)))
+
+    def test_certificates_that_cannot_be_used(self) -> None:
+        error = self.assertRaises(
+            ListenError, fromString, MemoryReactorClock(), "libvirt-tls:16514:pkipath=/nowhere"
+        )
+        self.assertEqual(
+            str(error),
+            "cannot listen on libvirt-tls:16514:pkipath=/nowhere: Cannot read CA certificate"
+            " '/nowhere/cacert.pem': No such file or directory",
+        )
 
     def test_all_addresses_include_this_machines_own(self) -> None:
         self.check("virsh -c test+tcp://127.0.0.1:16509/default", IPv4Address("TCP", "0.0.0.0", 16509))
