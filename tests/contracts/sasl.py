@@ -87,10 +87,11 @@ class SASLContract(_Mixin):
         assert client is not None and server is not None
         for size in (0, 1, 65536, 300000):
             data = Random(size).randbytes(size)
-            self.assertEqual(server.decode(client.encode(data)), data)
-            self.assertEqual(client.decode(server.encode(data)), data)
-            if size > 1 and done.client.ssf > 1:
-                self.assertNotIn(data, client.encode(data))
+            for sender, receiver in ((client, server), (server, client)):
+                sent = sender.encode(data)
+                self.assertEqual(receiver.decode(sent), data)
+                if size > 1 and done.client.ssf > 1:
+                    self.assertNotIn(data[:100], sent)
 
     def test_R128_no_data_is_not_empty_data(self) -> None:
         """

@@ -91,10 +91,12 @@ class _GSSAPISession(SASLSession):
 
         @param peerMax: the largest packet that the other end takes.
         """
+        if layer != NO_LAYER:
+            self.layer = self._makeLayer(layer, peerMax)
         self.ssf = ssf
         self.complete = True
-        if layer == NO_LAYER:
-            return
+
+    def _makeLayer(self, layer: int, peerMax: int) -> SecurityLayer:
         confidential = layer == CONFIDENTIALITY
         context = self._context
         block = context.get_wrap_size_limit(min(peerMax, SASL_PACKET_MAX), confidential) if peerMax else 0
@@ -116,7 +118,7 @@ class _GSSAPISession(SASLSession):
             data: bytes = unwrapped.message
             return data
 
-        self.layer = SecurityLayer(wrap, unwrap, block, SASL_PACKET_MAX)
+        return SecurityLayer(wrap, unwrap, block, SASL_PACKET_MAX)
 
 
 class GSSAPIServerSession(_GSSAPISession):
@@ -160,8 +162,8 @@ class GSSAPIServerSession(_GSSAPISession):
         name = decodeText(wanted, "the name")
         if name not in ("", user, user.rpartition("@")[0]):
             raise SASLError(f"{user} wants to act for somebody else")
-        self.user = user
         self._settle(layer, strengths[layer], peerMax)
+        self.user = user
 
 
 class GSSAPIClientSession(_GSSAPISession):
