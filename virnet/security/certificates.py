@@ -415,16 +415,31 @@ _ATTRIBUTES = {
     NameOID.PSEUDONYM: "pseudonym",
     NameOID.BUSINESS_CATEGORY: "businessCategory",
     NameOID.POSTAL_CODE: "postalCode",
+    NameOID.INN: "INN",
+    NameOID.OGRN: "OGRN",
+    NameOID.SNILS: "SNILS",
     NameOID.JURISDICTION_LOCALITY_NAME: "jurisdictionOfIncorporationLocalityName",
     NameOID.JURISDICTION_STATE_OR_PROVINCE_NAME: "jurisdictionOfIncorporationStateOrProvinceName",
     NameOID.JURISDICTION_COUNTRY_NAME: "jurisdictionOfIncorporationCountryName",
 }
 """What GnuTLS calls the attributes of a name (C: C{gnutls_x509_dn_oid_name}); others are numbers."""
 
-#: UTF8String, PrintableString, TeletexString, BMPString; IA5String in the two attributes made of it.
-_TEXT_TAGS = frozenset({12, 19, 20, 30})
-_IA5_STRING = 22
-_IA5_ATTRIBUTES = frozenset({NameOID.EMAIL_ADDRESS, NameOID.DOMAIN_COMPONENT})
+_PRINTABLE, _IA5, _NUMERIC = frozenset({19}), frozenset({22}), frozenset({18})
+
+#: What is text: UTF8String, PrintableString, TeletexString and BMPString, but for the attributes that have a
+#: type of their own. Everything else is shown in hexadecimal.
+_TEXT = frozenset({12, 19, 20, 30})
+_TEXT_OF = {
+    NameOID.COUNTRY_NAME: _PRINTABLE,
+    NameOID.SERIAL_NUMBER: _PRINTABLE,
+    NameOID.DN_QUALIFIER: _PRINTABLE,
+    NameOID.JURISDICTION_COUNTRY_NAME: _PRINTABLE,
+    NameOID.EMAIL_ADDRESS: _IA5,
+    NameOID.DOMAIN_COMPONENT: _IA5,
+    NameOID.INN: _NUMERIC,
+    NameOID.OGRN: _NUMERIC,
+    NameOID.SNILS: _NUMERIC,
+}
 
 
 def dnOf(certificate: Certificate) -> str:
@@ -439,7 +454,7 @@ def dnOf(certificate: Certificate) -> str:
 def _attribute(attribute: NameAttribute[str | bytes]) -> str:
     name = _ATTRIBUTES.get(attribute.oid)
     encoded = _encodedValue(attribute)
-    text = encoded[0] in _TEXT_TAGS or (encoded[0] == _IA5_STRING and attribute.oid in _IA5_ATTRIBUTES)
+    text = encoded[0] in _TEXT_OF.get(attribute.oid, _TEXT)
     if name is None or not text or "\0" in str(attribute.value):
         return f"{name or attribute.oid.dotted_string}=#{encoded.hex()}"
     return attribute.rfc4514_string({attribute.oid: name})
