@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from virnet.client.client import NetClient
@@ -115,8 +115,9 @@ class EventRegistry:
         adding.addCallbacks(waiting.callback, waiting.errback)
         try:
             await waiting
-        except CancelledError:
-            # The server is at it already, and what it registers would never be cancelled.
+        except BaseException:
+            # Cancelled, by Twisted or by asyncio. The server is at it already, and what it registers would
+            # never be cancelled.
             adding.addCallback(lambda _: Deferred.fromCoroutine(subscription.cancel()))
             adding.addErrback(lambda failure: self._log.failure("a subscription was not taken back", failure))
             raise
