@@ -87,9 +87,14 @@ class Session:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.running: list[subprocess.Popen[str]] = []
+        # The command of this checkout, installed or not.
+        commands = directory / ".bin"
+        commands.mkdir()
+        (commands / "virnet").write_text(f'#!/bin/sh\nexec {sys.executable} -m virnet.cli "$@"\n')
+        (commands / "virnet").chmod(0o755)
         self.environment = {
             **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONUNBUFFERED": "1",
             "LC_ALL": "C.UTF-8",
@@ -186,6 +191,9 @@ class GuidesTests(SynchronousTestCase):
 
     def test_say_who_may_do_what(self) -> None:
         self.follow("howto/access-rules.rst")
+
+    def test_make_certificates_for_TLS(self) -> None:
+        self.follow("howto/certificates.rst")
 
     def test_move_data_through_streams(self) -> None:
         self.follow("howto/streams.rst")
