@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from zope.interface import implementer
 
+from virnet.hypervisor.refusals import notSupported
 from virnet.programs.base import IMethodSource, Procedure
 
 
@@ -21,7 +22,7 @@ class Recorded(NamedTuple):
 
 
 class Recorder:
-    """Wraps the factory that is given to a C{ServerProgram}.
+    """Wraps the factory that is given to a C{ServerProgram}. Methods that block run in the reactor's thread.
 
     @ivar calls: the calls that came, in order; clear it as you like.
     @ivar answers: procedure name to what answers it instead of the server: an exception is raised, something
@@ -63,21 +64,26 @@ class _Recording:
         self._recorder = recorder
         self._provider = provider
 
-    def methodFor(self, procedure: Procedure) -> Callable[..., Any] | None:
+    def methodFor(self, procedure: Procedure) -> Callable[..., Any]:
         """Find what executes a procedure, and have it recorded."""
         recorder, name = self._recorder, procedure.name
-        found: Callable[..., Any] | None = None
-        if name not in recorder.answers:
-            if IMethodSource.providedBy(self._provider):
-                found = self._provider.methodFor(procedure)
-            else:
-                found = getattr(self._provider, name, None)
-            if found is None:
-                return None
 
+        # The server asks once for all calls of a client, but the answers may change in between.
         def method(*args: Any) -> Any:
             if recorder.records(name):
                 recorder.calls.append(Recorded(name, args))
-            return recorder.answer(name, args) if found is None else found(*args)
+            if name in recorder.answers:
+                return recorder.answer(name, args)
+            return self._found(procedure)(*args)
 
         return method
+
+    def _found(self, procedure: Procedure) -> Callable[..., Any]:
+        found: Callable[..., Any] | None
+        if IMethodSource.providedBy(self._provider):
+            found = self._provider.methodFor(procedure)
+        else:
+            found = getattr(self._provider, procedure.name, None)
+        if found is None:
+            raise notSupported(procedure)
+        return found
