@@ -145,6 +145,10 @@ TLS_HANDSHAKE_SECONDS = 15.0
 """From when a connection is read until its TLS handshake is through. libvirt has no such limit; who says
 nothing would keep others out for ever."""
 
+TLS_LINGER_SECONDS = 2.0
+"""Until a client's connection is closed whose certificate OpenSSL has refused, if it does not close it itself.
+It is still sending its part of the handshake, and virsh dies of SIGPIPE when nobody takes that."""
+
 TLS_PIECE = 524288
 """Bytes that are encrypted at a time: whole records, and more than a packet of a stream has."""
 

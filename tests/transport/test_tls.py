@@ -31,7 +31,7 @@ from tests.tls import (
 from virnet import probes
 from virnet.errorcodes import ErrorNumber
 from virnet.errors import RemoteError
-from virnet.limits import TLS_HANDSHAKE_SECONDS
+from virnet.limits import TLS_HANDSHAKE_SECONDS, TLS_LINGER_SECONDS
 from virnet.security.tlscontext import Engine, TLSContext
 from virnet.testing import joined
 from virnet.transport.tls import TLSFactory, TLSSession
@@ -461,6 +461,31 @@ class Ends(SessionTestCase):
         recorder, link = self.link(serverContext())
         peer = Protocol()
         self.join(peer, link)
+        recorder.transport.loseConnection()
+        settle(self.clock)
+        self.assertIsNot(recorder.lost, None)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_who_is_refused_by_openssl_may_finish_its_sentence(self) -> None:
+        for gives in (False, True):
+            recorder, link = self.link(serverContext())
+            peer = RecordPeer.client(clientOf(authority("Other")), "TLSv1_3")
+            self.join(peer, link)
+            self.assertIn("unknown ca", str(peer.error))
+            self.assertEqual((recorder.lost, peer.lost), (None, None))
+            peer.transport.write(b"still talking")
+            settle(self.clock)
+            if gives:
+                peer.transport.loseConnection()
+            else:
+                self.clock.advance(TLS_LINGER_SECONDS)
+            settle(self.clock)
+            self.assertIn("certificate verify failed", self.refusal(recorder).message)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_but_not_longer_than_the_server(self) -> None:
+        recorder, link = self.link(serverContext())
+        self.join(RecordPeer.client(clientOf(authority("Other"))), link)
         recorder.transport.loseConnection()
         settle(self.clock)
         self.assertIsNot(recorder.lost, None)

@@ -45,7 +45,7 @@ from zope.interface import implementer
 from virnet import probes
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
-from virnet.limits import TLS_HANDSHAKE_SECONDS, TLS_PIECE
+from virnet.limits import TLS_HANDSHAKE_SECONDS, TLS_LINGER_SECONDS, TLS_PIECE
 from virnet.security.tlscontext import Engine, TLSContext
 from virnet.transport.sender import BufferedSender
 from virnet.transport.writethrough import senderFor
@@ -146,7 +146,7 @@ class TLSSession(BufferedSender):
             done = self._engine.handshake()
         except ssl.SSLError as e:
             self._flush()
-            self._handshakeFailed(_words(e))
+            self._handshakeFailed(_words(e), isinstance(e, ssl.SSLCertVerificationError))
             return False
         self._flush()
         if not done:
@@ -165,10 +165,10 @@ class TLSSession(BufferedSender):
             self._secure()
         return not self._over
 
-    def _handshakeFailed(self, why: str) -> None:
+    def _handshakeFailed(self, why: str, linger: bool = False) -> None:
         if probes.TLS_SESSION_HANDSHAKE_FAIL.listeners:
             probes.TLS_SESSION_HANDSHAKE_FAIL(self)
-        self._fail(_error(ErrorNumber.AUTH_FAILED, f"TLS handshake failed: {why}"))
+        self._fail(_error(ErrorNumber.AUTH_FAILED, f"TLS handshake failed: {why}"), linger)
 
     def _confirm(self, data: bytes, over: bool) -> bytes:
         """Look for the byte by which the server says that it is satisfied.
@@ -332,8 +332,11 @@ class TLSSession(BufferedSender):
         self._drop()
         self._hangUp()
 
-    def _fail(self, error: RemoteError) -> None:
-        """The session cannot go on."""
+    def _fail(self, error: RemoteError, linger: bool = False) -> None:
+        """The session cannot go on.
+
+        @param linger: the peer has not said everything yet, and shall read why nobody listens.
+        """
         if self._over:
             return
         self._over = True
@@ -341,7 +344,21 @@ class TLSSession(BufferedSender):
         if self.context.isServer or not self.handshaking:
             self.log.warn("{peer}: {error}", peer=_peerOf(self), error=error)
         self._drop()
+        if linger:
+            self._timer = self._clock.callLater(TLS_LINGER_SECONDS, self._lingered)
+        else:
+            self._hangUp()
+
+    def _lingered(self) -> None:
+        self._timer = None
         self._hangUp()
+
+    def abortConnection(self) -> None:
+        """Close now."""
+        if self._timer is not None and self._over:
+            self._stopTimer()
+            self._hangUp()
+        super().abortConnection()
 
     def _hangUp(self) -> None:
         """Close, for a peer that does not expect anything any more."""
@@ -360,6 +377,7 @@ class TLSSession(BufferedSender):
     def lost(self, reason: Failure) -> None:
         """The connection is gone."""
         self._over = True
+        self._stopTimer()
         if self.handshaking and self._reason is None:
             self._reason = Failure(self._lostEarly(reason))
         reason = self._reason = self._reason or reason
