@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
@@ -36,6 +38,16 @@ class Endpoints(SynchronousTestCase):
         ):
             endpoint = endpointFor(MemoryReactorClock(), parseURI(uri), caller=caller)
             self.assertIsInstance(endpoint, kind, uri)
+
+    def test_ssh_within_the_process_where_conch_is(self) -> None:
+        uri = parseURI("qemu+libssh2://host/system")
+        endpoint = endpointFor(MemoryReactorClock(), uri, caller=ROOT)
+        self.assertEqual(type(endpoint).__name__, "SSHEndpoint")
+        loaded = sys.modules["virnet.transport.conch"]
+        self.addCleanup(sys.modules.__setitem__, "virnet.transport.conch", loaded)
+        sys.modules["virnet.transport.conch"] = None  # type: ignore[assignment]
+        error = str(self.assertRaises(URIError, endpointFor, MemoryReactorClock(), uri, caller=ROOT))
+        self.assertIn("the transport 'libssh2' needs Twisted's conch: install virnet[conch]", error)
 
     def test_a_numeric_host_is_connected_to_at_its_port(self) -> None:
         for uri, port in (

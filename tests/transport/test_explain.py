@@ -86,6 +86,12 @@ class Explaining(SynchronousTestCase):
             self.assertEqual((found["host"], found["port"]), (host, port))
         self.assertEqual(reasons("qemu://h/system")["transport"], "the URI has a host")
 
+    def test_ssh_within_the_process(self) -> None:
+        found = values("qemu+libssh2://h/system?keyfile=/k&known_hosts=/n&proxy=native")
+        self.assertEqual((found["host"], found["port"], found["user"]), ("h", 22, "root"))
+        self.assertEqual((found["keys"], found["known_hosts"]), ("/k", "/n"))
+        self.assertEqual(found["there"], "sh -c 'virt-ssh-helper 'qemu:///system''")
+
     def test_what_cannot_be_opened_cannot_be_explained(self) -> None:
         for uri in ("qemu+tcp://h/?keyfile=x", "nonsense", "qemu+ssh://h/?netcat=x&proxy=native"):
             self.assertRaises(URIError, explain, uri, False, ROOT)

@@ -39,7 +39,13 @@ def endpointFor(
             return CommandEndpoint(reactor, sshCommand(uri, readonly, caller))
         case "ext":
             return CommandEndpoint(reactor, externalCommand(uri, caller))
-    raise URIError(f"{uri.text}: the transport {uri.transport!r} is not available in this version")
+    try:
+        from virnet.transport.conch import SSHEndpoint, sessionOf
+    except ImportError as e:
+        raise URIError(
+            f"{uri.text}: the transport {uri.transport!r} needs Twisted's conch: install virnet[conch] ({e})"
+        ) from e
+    return SSHEndpoint(reactor, sessionOf(uri, readonly, caller))
 
 
 def socketEndpoint(reactor: Any, local: LocalSocket, caller: Caller) -> IStreamClientEndpoint:

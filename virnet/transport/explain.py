@@ -88,10 +88,26 @@ def _way(uri: ConnectionURI, readonly: bool, caller: Caller) -> Iterator[Decisio
             yield Decision("there", command.argv[-1], "; ".join(command.reasons))
         case "ext":
             yield from _command(externalCommand(uri, caller))
+        case "libssh" | "libssh2":
+            from virnet.transport.conch import sessionOf
+
+            session = sessionOf(uri, readonly, caller)
+            yield Decision("host", session.host, "the URI" if uri.host else "the default")
+            yield Decision("port", session.port, _whyPort(uri))
+            yield Decision("user", session.user, "the URI" if uri.user else "the default")
+            why = "the parameter 'known_hosts'" if "known_hosts" in uri.params else "the default"
+            yield Decision("known_hosts", session.knownHosts, f"{why}; checked: {session.verify}")
+            why = "the parameter 'keyfile'" if "keyfile" in uri.params else "the first in ~/.ssh"
+            yield Decision("keys", session.keyfile, f"{why}; tried: {', '.join(session.methods)}")
+            yield Decision("there", session.command, "; ".join(session.reasons))
         case _:
             yield Decision("host", uri.host or "localhost", "the URI" if uri.host else "the default")
-            default = parseURI(f"{uri.driver}+{uri.transport}://h/").port
-            yield Decision("port", uri.port, "the transport's own" if uri.port == default else "the URI")
+            yield Decision("port", uri.port, _whyPort(uri))
+
+
+def _whyPort(uri: ConnectionURI) -> str:
+    default = parseURI(f"{uri.driver}+{uri.transport}://h/").port
+    return "the transport's own" if uri.port == default else "the URI"
 
 
 def _whyNoDaemon(uri: ConnectionURI, caller: Caller) -> str:
