@@ -78,7 +78,7 @@ exec setpriv --reuid="$user" --regid=nogroup --clear-groups "$@"
 """
 
 
-class _OnABus:
+class OnABus:
     """
     Puts what it starts on a bus: for as long as the C{with} lasts.
     """
@@ -111,23 +111,17 @@ class Ours(VirnetDaemon):
         self.socketPath, self.readonlyPath = f"{self.directory}/all", f"{self.directory}/all-ro"
 
 
-class Theirs(LibvirtDaemon):
-    """libvirtd, the same."""
-
-    def start(self) -> None:
-        self.directory.mkdir(exist_ok=True)
-        # The first of several lines for a key counts.
-        before, support.LIBVIRTD_CONFIG = support.LIBVIRTD_CONFIG, POLKIT_CONFIG + support.LIBVIRTD_CONFIG
-        try:
-            super().start()
-        finally:
-            support.LIBVIRTD_CONFIG = before
-
-
 POLKIT_CONFIG = """\
 auth_unix_ro = "polkit"
 auth_unix_rw = "polkit"
 """
+
+
+class Theirs(LibvirtDaemon):
+    """libvirtd, the same."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, settings=POLKIT_CONFIG)
 
 
 class _Case(SynchronousTestCase):
@@ -144,7 +138,7 @@ class _Case(SynchronousTestCase):
         """Start what all tests of a class share."""
         cls.bus = PolkitBus(RULES)
         cls.bus.start()
-        with _OnABus(cls.bus.address):
+        with OnABus(cls.bus.address):
             cls.daemon = cls.daemonType(cls.bus.directory / "daemon")
             cls.daemon.start()
 
@@ -306,7 +300,7 @@ class _WithoutPolkit:
     addCleanup: Any
 
     def test_there_is_no_bus(self) -> None:
-        with _OnABus("unix:path=/nonexistent"):
+        with OnABus("unix:path=/nonexistent"):
             daemon = self.daemonType(self.bus.directory / "alone")
             daemon.start()
         self.addCleanup(daemon.stop)
@@ -319,7 +313,7 @@ class _WithoutPolkit:
         bus = PolkitBus(RULES)
         bus.start()
         self.addCleanup(bus.stop)
-        with _OnABus(bus.address):
+        with OnABus(bus.address):
             daemon = self.daemonType(bus.directory / "daemon")
             daemon.start()
         self.addCleanup(daemon.stop)
