@@ -122,6 +122,7 @@ class BetweenOurs(DescriptorCase):
         # The server's method gave too many: its fault, and the connection stays.
         error = await self.assertFailure(remote.give(33), RemoteError)
         self.assertEqual(error.code, ErrorNumber.RPC)
+        self.assertIn("Too many FDs to send 33, expected 32 maximum", error.message)
         await remote.ping()
 
     async def test_a_descriptor_that_is_not_open_is_refused_before_anything_is_sent(self) -> None:

@@ -25,7 +25,7 @@ from zope.interface import Attribute, Interface, implementer
 
 from virnet import probes
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError, XDRError
-from virnet.limits import MESSAGE_MAX, UNAUTHENTICATED_MESSAGE_MAX
+from virnet.limits import MESSAGE_FDS_MAX, MESSAGE_MAX, UNAUTHENTICATED_MESSAGE_MAX
 from virnet.programs.base import Priority, Procedure, Program
 from virnet.security.identity import Identity
 from virnet.security.securitylayer import SecurityLayer
@@ -46,7 +46,7 @@ from virnet.transport.sender import closeAll
 from virnet.wire.connection import ServerConnection
 from virnet.wire.events import CallReceived, Event, StreamReceived
 from virnet.wire.message import EVENT_SERIAL, MESSAGE, OK, MessageHeader, encodeMessage, rpcError
-from virnet.wire.stream import ServerAction, StreamKey
+from virnet.wire.stream import ServerAction, StreamKey, keyOf
 
 if TYPE_CHECKING:
     from virnet.server.access import Guard
@@ -289,6 +289,7 @@ class ServerClient(RPCProtocol):
                         limit=self.connection.limit,
                     )
                 self.sender.pauseProducing()
+                self.server.hangUps.watch(self)
             else:
                 self.sender.resumeProducing()
 
@@ -399,14 +400,15 @@ class ServerClient(RPCProtocol):
             )
             closeAll(fds)
             self._dropEnd(end, e)
-            self._fail(call, rpcError("Unable to encode message payload"))
+            tooMany = len(fds) > MESSAGE_FDS_MAX
+            self._fail(call, rpcError(str(e) if tooMany else "Unable to encode message payload"))
             return
         if end is None:
             self._reply(call, reply, fds)
         elif self._gone:
             self._dropEnd(end, ConnectionLost("the client disconnected"))
             self._reply(call, reply)
-        elif _streamKey(call.header) in self._streams:
+        elif keyOf(call.header) in self._streams:
             error = rpcError(f"a stream with serial {call.header.serial} is open already")
             self._dropEnd(end, error)
             self._fail(call, error)
@@ -594,7 +596,3 @@ class ServerClient(RPCProtocol):
                     call()
                 except Exception:
                     self.log.failure("clean-up after {peer} failed", peer=self.peer)
-
-
-def _streamKey(header: MessageHeader) -> StreamKey:
-    return StreamKey(header.program, header.version, header.procedure, header.serial)

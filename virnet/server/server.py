@@ -47,6 +47,7 @@ from virnet.probes import objectDispose, objectNew
 from virnet.programs.base import Procedure, Program
 from virnet.server.authentication import IClientAuthentication
 from virnet.server.client import ServerClient
+from virnet.server.hangups import HangUps
 from virnet.server.program import ServerProgram
 from virnet.server.workers import WorkerPool
 
@@ -125,6 +126,7 @@ class NetServer(MultiService):
         self.authenticationTimeout = authenticationTimeout
         self.access = access
         self.workers = WorkerPool(reactor, minWorkers, maxWorkers, prioWorkers)
+        self.hangUps = HangUps(reactor)
         self.clients: dict[int, ServerClient] = {}
         self.accepting = True
         self.procedures: dict[tuple[int, int], dict[int, Procedure]] = {}
@@ -229,9 +231,11 @@ class NetServer(MultiService):
         self.clients.pop(client.id, None)
         self._known(client)
         self._checkLimits()
-        if self._empty is not None and not self.clients and not self._held:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
+        if not self.clients and not self._held:
+            self.hangUps.stop()
+            if self._empty is not None:
+                empty, self._empty = self._empty, None
+                empty.callback(None)
 
     def _admits(self) -> bool:
         anonymous = self._maxAnonymousClients

@@ -27,8 +27,8 @@ _TURNS = 8
 """Reads of one connection before the others have their turn."""
 
 _CALL = 4096
-"""Bytes that a call may have, or a few: who sends more at once does not wait for each answer, and is better read
-when still more has come."""
+"""Bytes that a call may have, or a few: who sends more at once does not wait for each answer, and is better
+read when still more has come."""
 
 _LUCK = 4
 """Attempts in a row to read again that may find nothing."""

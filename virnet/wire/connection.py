@@ -68,6 +68,7 @@ from virnet.wire.stream import (
     ServerSide,
     ServerState,
     StreamKey,
+    keyOf,
 )
 
 T = TypeVar("T")
@@ -260,7 +261,7 @@ class ServerConnection(_Connection):
         return _new(CallReceived, (header, procedure, data, offset, descriptors))
 
     def _stream(self, header: MessageHeader, data: bytes) -> Event:
-        stream = self.streams.get(StreamKey(header.program, header.version, header.procedure, header.serial))
+        stream = self.streams.get(keyOf(header))
         if stream is None:
             return Dropped(header, "no such stream")
         action = stream.receive(header)
@@ -319,7 +320,7 @@ class ServerConnection(_Connection):
         @param header: the header of the call.
         @param sparse: whether holes were agreed on.
         """
-        key = StreamKey(header.program, header.version, header.procedure, header.serial)
+        key = keyOf(header)
         stream = self.streams[key] = ServerSide(key, sparse)
         return stream
 
@@ -371,7 +372,7 @@ class ClientConnection(_Connection, Generic[T]):
         @raise LocalProtocolError: the payload does not fit into a message; nothing is registered.
         """
         data = self.call(program, version, procedure, payload, token)
-        key = StreamKey(program, version, procedure, decodeHeader(data).serial)
+        key = keyOf(decodeHeader(data))
         stream = self.streams[key] = ClientSide(key)
         return data, stream
 
@@ -412,7 +413,7 @@ class ClientConnection(_Connection, Generic[T]):
         return CallFailed(token, error, descriptors)
 
     def _stream(self, header: MessageHeader, data: bytes) -> Event:
-        stream = self.streams.get(StreamKey(header.program, header.version, header.procedure, header.serial))
+        stream = self.streams.get(keyOf(header))
         if stream is None:
             return Dropped(header, "no such stream")
         action = stream.receive(header)

@@ -32,6 +32,11 @@ class StreamKey(NamedTuple):
     serial: int
 
 
+def keyOf(header: MessageHeader) -> StreamKey:
+    """The key of the stream that a packet, or the call that opens one, belongs to."""
+    return StreamKey(header.program, header.version, header.procedure, header.serial)
+
+
 class Packet(Enum):
     """What a received packet is."""
 
