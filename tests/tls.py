@@ -72,11 +72,13 @@ class RecordPeer(Protocol):
 
     @ivar records: what was in each record that came.
     @ivar closed: the other side has said that this was all.
+    @ivar first: what it says with the end of its handshake, without waiting.
     @ivar error: what is wrong with what came.
     @ivar lost: why the connection ended.
     """
 
     transport: Any
+    first = b""
 
     def __init__(self, context: ssl.SSLContext, isServer: bool = False) -> None:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -124,6 +126,8 @@ class RecordPeer(Protocol):
             if not self._shaken:
                 self.tls.do_handshake()
                 self._shaken = True
+                if self.first:
+                    self.tls.write(self.first)
             while not self.closed:
                 # SSL_read gives what is in one record at the most.
                 data = self.tls.read(65536)

@@ -214,10 +214,11 @@ class Records(SessionTestCase):
         self.assertEqual(b"".join(recorder.received), b"onetwothree")
 
     def test_a_request_that_is_sent_before_the_confirmation_was_read_is_taken(self) -> None:
-        recorder, peer = self.serverAndPeer()
-        peer.write(b"call")
-        settle(self.clock)
+        peer = RecordPeer.client()
+        peer.first = b"call"
+        recorder, _ = self.serverAndPeer(peer)
         self.assertEqual(recorder.received, [b"call"])
+        self.assertEqual(peer.take(), [b"\1"])
 
     def test_what_comes_while_paused_is_given_when_reading_goes_on(self) -> None:
         recorder, link = self.link(clientContext(), HOST)
@@ -456,6 +457,20 @@ class Ends(SessionTestCase):
         self.assertFalse(peer.closed)
         assert recorder.lost is not None
         recorder.lost.trap(ConnectionAborted)
+
+    def test_nothing_is_given_to_who_has_hung_up_in_the_meantime(self) -> None:
+        for method in ("loseConnection", "abortConnection"):
+            recorder, link = self.link(serverContext())
+
+            def completed(recorder: Recorder = recorder, method: str = method) -> None:
+                getattr(recorder.transport, method)()
+
+            self.patch(recorder, "handshakeCompleted", completed)
+            peer = RecordPeer.client()
+            peer.first = b"call"
+            self.join(peer, link)
+            self.assertIsNot(recorder.lost, None)
+            self.assertEqual(recorder.received, [])
 
     def test_closing_during_the_handshake_does_not_wait_for_it(self) -> None:
         recorder, link = self.link(serverContext())

@@ -203,7 +203,7 @@ class TLSSession(BufferedSender):
 
     def received(self, data: bytes) -> None:
         """Bytes have come."""
-        if self._over:
+        if self._over or self._gone:
             return
         try:
             self._engine.feed(data)
@@ -232,12 +232,12 @@ class TLSSession(BufferedSender):
             data = self._confirm(data, over)
         self._undelivered += data
         self._deliver()
-        if over and not self._over:
+        if over and not (self._over or self._gone):
             self._peerClosed()
 
     def _deliver(self) -> None:
         data = self._undelivered
-        if data and not self._paused and not self._over:
+        if data and not (self._paused or self._over or self._gone):
             self._undelivered = b""
             self._protocol.dataReceived(data)
 
