@@ -8,31 +8,28 @@ C{__init__.py}. It imports nothing of virnet: every C{twistd} on the machine rea
 from __future__ import annotations
 
 from twisted.application.service import ServiceMaker
-from twisted.internet.interfaces import (
-    IStreamClientEndpointStringParserWithReactor,
-    IStreamServerEndpointStringParser,
-)
+from twisted.internet.interfaces import IStreamClientEndpointStringParserWithReactor as IClientParser
+from twisted.internet.interfaces import IStreamServerEndpointStringParser as IServerParser
 from twisted.plugin import IPlugin
-from twisted.python.reflect import namedModule
+from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
-virnet = ServiceMaker(
-    "virnet",
-    "virnet.daemon.tap",
-    "A libvirt daemon: serves hypervisors to virsh and every other libvirt client.",
-    "virnet",
-)
+_SUMMARY = "A libvirt daemon: serves hypervisors to virsh and every other libvirt client."
+virnet = ServiceMaker("virnet", "virnet.daemon.tap", _SUMMARY, "virnet")
 
 
-@implementer(IPlugin, IStreamServerEndpointStringParser, IStreamClientEndpointStringParserWithReactor)
+@implementer(IPlugin, IServerParser, IClientParser)
 class _Endpoints:
-    def __init__(self, prefix: str, module: str) -> None:
-        self.prefix, self._module = prefix, module
+    def __init__(self, prefix: str, parser: str) -> None:
+        self.prefix, self._parser = prefix, f"virnet.transport.{parser}"
 
     def __getattr__(self, name: str) -> object:
         if not name.startswith("parseStream"):
             raise AttributeError(name)
-        return getattr(namedModule(self._module), name)
+        return getattr(namedAny(self._parser), name)
 
 
-tls = _Endpoints("libvirt-tls", "virnet.transport.tlsendpoints")
+tls = _Endpoints("libvirt-tls", "tlsendpoints")
+uri = _Endpoints("libvirt", "strings.uri")
+ssh = _Endpoints("libvirt-ssh", "strings.ssh")
+program = _Endpoints("libvirt-exec", "strings.program")
