@@ -22,6 +22,9 @@ from typing import NamedTuple
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.interop.kerberos import TOOLS
+from tests.interop.support import requireModule, requireTool
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 DOCS = CHECKOUT / "docs"
 EXAMPLES = DOCS / "examples"
@@ -197,6 +200,14 @@ class GuidesTests(SynchronousTestCase):
 
     def test_move_data_through_streams(self) -> None:
         self.follow("howto/streams.rst")
+
+    def test_ask_for_a_password(self) -> None:
+        self.follow("howto/passwords.rst")
+
+    def test_log_in_with_kerberos(self) -> None:
+        requireTool(self, "virsh", *TOOLS)
+        requireModule(self, "gssapi")
+        self.follow("howto/kerberos.rst")
 
 
 class ExamplesTests(SynchronousTestCase):

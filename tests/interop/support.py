@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
@@ -56,6 +57,17 @@ def requireTool(testcase: SynchronousTestCase | TestCase, *names: str) -> None:
             if os.environ.get("CI"):
                 raise testcase.failureException(f"{reason}, and in CI nothing may be missing")
             raise SkipTest(reason)
+
+
+def requireModule(testcase: SynchronousTestCase | TestCase, name: str) -> None:
+    """
+    The same for a module of Python that not everybody has.
+    """
+    if find_spec(name) is None:
+        reason = f"the module {name} is not installed"
+        if os.environ.get("CI"):
+            raise testcase.failureException(f"{reason}, and in CI nothing may be missing")
+        raise SkipTest(reason)
 
 
 def freePort() -> int:

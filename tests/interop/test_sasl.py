@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.contracts.sasl import Exchange, SASLContract, stepped
 from tests.interop.kerberos import REALM, TOOLS, Realm
-from tests.interop.support import LibvirtDaemon, VirnetDaemon, Virsh, freePort, requireTool
+from tests.interop.support import LibvirtDaemon, VirnetDaemon, Virsh, freePort, requireModule, requireTool
 from tests.pki import write
 from tests.tls import authority, clientOf, serverOf
 from virnet.client import Connection, connect
@@ -195,6 +195,7 @@ class VirshOnUs(_Case, SynchronousTestCase):
 
     def setUp(self) -> None:
         requireTool(self, "virsh", *TOOLS)
+        requireModule(self, "gssapi")
         self.logout()
 
     def virsh(self, uri: str, *arguments: str) -> str:
@@ -317,6 +318,7 @@ class _Client(_Case, TestCase):
 
     def setUp(self) -> None:
         requireTool(self, "libvirtd", "saslpasswd2", *TOOLS)
+        requireModule(self, "gssapi")
         self.logout()
         self.environment(LIBVIRT_AUTH_FILE=os.devnull)
 
@@ -480,6 +482,7 @@ class _GSSAPI(_Case, SASLContract):
 
     def setUp(self) -> None:
         requireTool(self, *TOOLS)
+        requireModule(self, "gssapi")
         self.login()
 
     def begin(self, client: SecurityProperties | None = None, host: str = "localhost") -> Exchange:

@@ -124,11 +124,13 @@ class ScramClientSession(_ScramSession):
         except library.ScramException as e:
             raise SASLError(str(e)) from None
         self._next = self._challenge
+        self._begun = False
         # It hashes as often as the server says.
         self.blocking = True
 
     def step(self, data: bytes | None) -> bytes | None:
-        if self._scram.stage is None:
+        if not self._begun:
+            self._begun = True
             answer: str = self._scram.get_client_first()
             return answer.encode()
         if self.complete:
