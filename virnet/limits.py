@@ -175,4 +175,4 @@ SCRAM_ITERATIONS = 65536
 """How often a new SCRAM password is hashed. RFC 7677 wants 4096 at least; a client needs some 20 ms for it."""
 
 SCRAM_ITERATIONS_MAX = 2000000
-"""The most that a client does for a server: about a second."""
+"""The most that a client does for a server: a second or two."""
