@@ -205,6 +205,7 @@ class _Judged:
     bus: PolkitBus
     assertEqual: Any
     assertIn: Any
+    assertTrue: Any
 
     def test_everybody_may_look(self) -> None:
         for user in (SOMEBODY, DENIED, ALLOWED):
@@ -229,6 +230,32 @@ class _Judged:
 
     def test_R132_root_is_let_in(self) -> None:
         self.assertEqual(self.connects(0), LET_IN)
+
+    def test_our_client(self) -> None:
+        for user, outcome in ((ALLOWED, LET_IN), (DENIED, DENIED_BY_POLICY), (0, LET_IN)):
+            self.assertEqual(self.weConnect(user, self.daemon.socketPath), outcome)
+        self.assertEqual(self.weConnect(DENIED, self.daemon.readonlyPath), LET_IN)
+        code, domain, message = self.weConnect(SOMEBODY, self.daemon.socketPath)
+        self.assertEqual([code, domain], NO_AGENT[:2])
+        self.assertTrue(message.startswith(NO_AGENT[2]), message)
+
+    def weConnect(self, user: int, path: str) -> Any:
+        """What our client gets."""
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "tests.interop.ourclientas",
+                str(user),
+                f"test+unix:///default?socket={path}",
+            ],
+            cwd=support.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
 
     def test_virsh(self) -> None:
         uri = f"test+unix:///default?socket={self.daemon.socketPath}"
