@@ -55,6 +55,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 LogLevel VERBOSE
+SetEnv PATH={directory}/bin:/usr/bin:/bin
 """
 
 VOLUME = """\
@@ -83,6 +84,7 @@ class SSHServer:
         self.known.write_text(f"[127.0.0.1]:{self.port} {public}")
         self.ssh = self.wrapper("ssh", self.known)
         self.unknowing = self.wrapper("unknowing", self.directory / "unknown")
+        (self.directory / "bin").mkdir()
         config = self.directory / "config"
         config.write_text(CONFIG.format(port=self.port, directory=self.directory))
         if os.geteuid() == 0:

@@ -6,12 +6,15 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
 
 from tests.interop.sshd import (
     MEBIBYTE,
+    SIZE,
+    VOLUME,
     LibvirtdTalk,
     ReachEcho,
     Talk,
@@ -147,6 +150,72 @@ class Others(ToVirnet):
         async with connection:
             self.assertEqual(await connection.remote.connectGetURI(), "test:///default")
         await self.leftNothing()
+
+
+class Helper(ToVirnet):
+    """With a program of the host's that finds the socket."""
+
+    def install(self, text: str) -> None:
+        """Have C{virt-ssh-helper} be something else than libvirt's."""
+        path = self.server.directory / "bin" / "virt-ssh-helper"
+        path.write_text(text)
+        path.chmod(0o755)
+        self.addCleanup(path.unlink)
+
+    def installOurs(self) -> None:
+        """Have it be ours, to our server."""
+        self.install(
+            f"#!/bin/sh\nPYTHONPATH={Path(__file__).resolve().parents[2]} exec {sys.executable} -m virnet.cli"
+            f' ssh-helper --socket {self.daemon.socketPath} "$@"\n'
+        )
+
+    def uri(self, **params: str) -> str:
+        return self.server.uri("/default", transport=self.transport, **params)
+
+    async def test_R136_libvirts_own_is_run_and_heard(self) -> None:
+        requireTool(self, "virt-ssh-helper")
+        error = await self.refused(self.uri(proxy="native", name="nosuch:///system"))
+        self.assertIn("Failed to connect socket to '/var/run/libvirt/", error)
+
+    async def test_it_gets_the_name_as_one_word(self) -> None:
+        self.install("#!/bin/sh\nprintf '[%s]' \"$@\" >&2\nexit 1\n")
+        error = await self.refused(self.uri(name="a:///it's $(b) c"))
+        self.assertIn("[a:///it's $(b) c]", error)
+
+    async def test_ours_leads_to_our_server(self) -> None:
+        self.installOurs()
+        for proxy in ("native", "auto"):
+            connection = await connect(reactor, self.uri(proxy=proxy), readonly=True)
+            async with connection:
+                self.assertEqual(await connection.remote.connectGetURI(), "test:///default")
+            await self.leftNothing()
+
+    async def test_ours_carries_much(self) -> None:
+        self.installOurs()
+        connection = await connect(reactor, self.uri(proxy="native"))
+        async with connection:
+            remote = connection.remote
+            pool = await remote.storagePoolLookupByName("default-pool")
+            xml = VOLUME.format(name="helped", size=SIZE)
+            volume = await remote.storageVolCreateXML(pool, xml, 0)
+            data = os.urandom(MEBIBYTE)
+            stream = await remote.storageVolUpload(volume, 0, SIZE, 0)
+            await stream.sendFrom([data] * 64)
+            received: list[bytes] = []
+            stream = await remote.storageVolDownload(volume, 0, SIZE, 0)
+            async for piece in stream:
+                assert isinstance(piece, bytes)
+                received.append(piece)
+            await stream.finish()
+            await remote.storageVolDelete(volume, 0)
+        self.assertTrue(b"".join(received) == data * 64)
+        await self.leftNothing()
+
+    async def test_virsh_by_ours(self) -> None:
+        requireTool(self, "virsh")
+        self.installOurs()
+        status, output, errors = Virsh(self.uri(), "list", "--all", "--name").finish()
+        self.assertEqual((status, output.split()), (0, ["test"]), errors)
 
 
 class R141_SSH(ReachEcho, ToVirnet):

@@ -6,6 +6,7 @@ Nothing but this is loaded before somebody is there to take Ctrl-C: loading Twis
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -22,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from virnet.cli.run import run
 
-        return run(sys.argv[1:] if argv is None else argv)
+        if argv is None:
+            # Under the name of libvirt's helper it is that: clients elsewhere run it by this name.
+            helper = os.path.basename(sys.argv[0]) == "virt-ssh-helper"
+            argv = ["ssh-helper", *sys.argv[1:]] if helper else sys.argv[1:]
+        return run(argv)
     except KeyboardInterrupt:
         return INTERRUPTED

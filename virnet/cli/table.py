@@ -146,6 +146,12 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
     },
     "this command": {
+        "ssh-helper": Command(
+            "lead from ssh to a server of this host",
+            "sshhelper:helper",
+            "sshhelper:options",
+            kind=REACTOR,
+        ),
         "completion": Command(
             "print what makes a shell complete this command",
             "completion:completion",
