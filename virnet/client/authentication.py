@@ -1,17 +1,19 @@
 """How a client lets itself in: what follows AUTH_LIST (``wire.md`` 3.1, 9 and 10).
 
-- The first type of the server's list counts, unless the URI says C{auth=}: C{polkit}, C{sasl}, or
-  C{sasl.MECHANISM}, which takes that one and no other.
-- Of the server's SASL mechanisms the strongest is taken that we have and that can work here: GSSAPI if
-  there is a ticket, EXTERNAL if no user was named, SCRAM with the longest digest, PLAIN at last.
-  libvirt takes its library's favourite and fails if that has no ticket.
-- Over UNIX sockets, TLS and tunnels nothing more is needed. Over anything else the mechanism has to
-  protect the connection with 56 bits or more, and PLAIN is not used: a server that offers nothing
-  better, or somebody in between, gets no password.
-- When the server says that all is done, our own end must be satisfied as well: with SCRAM and GSSAPI
-  that is the proof that the server knew the password or the key.
-- A failure ends the attempt. Nothing is tried again with another mechanism: the weaker one might be what
-  somebody in between was waiting for.
+Rules:
+
+  - The first type of the server's list counts, unless the URI says C{auth=}: C{polkit}, C{sasl}, or
+    C{sasl.MECHANISM}, which takes that one and no other.
+  - Of the server's SASL mechanisms the strongest is taken that we have and that can work here: GSSAPI if
+    there is a ticket, EXTERNAL if no user was named, SCRAM with the longest digest, PLAIN at last.
+    libvirt takes its library's favourite and fails if that has no ticket.
+  - Over UNIX sockets, TLS and tunnels nothing more is needed. Over anything else the mechanism has to
+    protect the connection with 56 bits or more, and PLAIN is not used: a server that offers nothing
+    better, or somebody in between, gets no password.
+  - When the server says that all is done, our own end must be satisfied as well: with SCRAM and GSSAPI
+    that is the proof that the server knew the password or the key.
+  - A failure ends the attempt. Nothing is tried again with another mechanism: the weaker one might be what
+    somebody in between was waiting for.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """GSSAPI (RFC 4752): Kerberos, with the protection of everything that follows.
 
-- When the tokens of GSS-API are through, the server names the layers that it offers and the largest
-  packet that it takes; the client chooses one, and names its own. Both are integrity-protected.
-- Confidentiality counts with the strength of the context's key where the library tells it, else 56 bits
-  (C: C{K5_MAX_SSF} of Cyrus SASL); integrity alone counts as 1.
-- The server accepts tickets for its service name alone, whatever else is in the keytab. The user is the
-  principal in full, C{alice@REALM}; nobody acts for somebody else.
+Rules:
+
+  - When the tokens of GSS-API are through, the server names the layers that it offers and the largest
+    packet that it takes; the client chooses one, and names its own. Both are integrity-protected.
+  - Confidentiality counts with the strength of the context's key where the library tells it, else 56 bits
+    (C: C{K5_MAX_SSF} of Cyrus SASL); integrity alone counts as 1.
+  - The server accepts tickets for its service name alone, whatever else is in the keytab. The user is the
+    principal in full, C{alice@REALM}; nobody acts for somebody else.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """The file of SCRAM credentials: salted keys, never a password.
 
-- The first line names the format and holds a random secret. From that come the salts that are shown to
-  who asks for a user that does not exist: the same each time, as for a real one.
-- Then a line a user: the name, and for each mechanism C{NAME$ITERATIONS:SALT$STOREDKEY:SERVERKEY} in
-  base64, as RFC 5803 writes them, with tabs in between. A name cannot hold a tab, SASLprep prohibits it.
-- The file is changed by replacing it: a reader sees the old one or the new one. It is made with mode
-  0600; one that is there keeps its mode and owner. A lock beside it keeps two writers apart.
-- A server looks whether the file was replaced each time that a client begins to authenticate. One that
-  cannot be read lets nobody in.
+Rules:
+
+  - The first line names the format and holds a random secret. From that come the salts that are shown to
+    who asks for a user that does not exist: the same each time, as for a real one.
+  - Then a line a user: the name, and for each mechanism C{NAME$ITERATIONS:SALT$STOREDKEY:SERVERKEY} in
+    base64, as RFC 5803 writes them, with tabs in between. A name cannot hold a tab, SASLprep prohibits it.
+  - The file is changed by replacing it: a reader sees the old one or the new one. It is made with mode
+    0600; one that is there keeps its mode and owner. A lock beside it keeps two writers apart.
+  - A server looks whether the file was replaced each time that a client begins to authenticate. One that
+    cannot be read lets nobody in.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
 """The security layer that a SASL mechanism may leave on a connection (RFC 4422, section 3.7).
 
-- Each packet is four bytes of length, big-endian, and the protected bytes. Packets know nothing of RPC
-  messages: one may hold several, or a part of one.
-- What is sent is cut into blocks that the peer has said it can take. A packet larger than we have said we can
-  take, and one that does not verify, end the connection; its length is judged before its bytes have come.
-- Bytes that came together are decoded together, whatever becomes of the messages in them: those that may not
-  be handled yet wait where messages wait without a layer.
+Rules:
+
+  - Each packet is four bytes of length, big-endian, and the protected bytes. Packets know nothing of RPC
+    messages: one may hold several, or a part of one.
+  - What is sent is cut into blocks that the peer has said it can take. A packet larger than we have said
+    we can take, and one that does not verify, end the connection; its length is judged before its bytes
+    have come.
+  - Bytes that came together are decoded together, whatever becomes of the messages in them: those that
+    may not be handled yet wait where messages wait without a layer.
 """
 
 from __future__ import annotations
