@@ -333,7 +333,8 @@ class ServerClient(RPCProtocol):
             return
         finally:
             self._running = None
-        if isinstance(result, Deferred):
+        # isinstance would cost more than all else here: Deferred is an abstract base class.
+        if Deferred in type(result).__mro__:
             result.addCallbacks(partial(self._answerCall, call), partial(self._failed, call)).addErrback(
                 self._bug
             )

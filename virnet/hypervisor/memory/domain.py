@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
@@ -137,10 +138,16 @@ def matches(domain: MemoryDomain, flags: int) -> bool:
 
     @param flags: L{ConnectListAllDomainsFlags}; of each group either none is set or one that fits.
     """
-    return all(
-        any(fits(domain) for flag, fits in tests if flags & flag)
+    return all(any(fits(domain) for fits in tests) for tests in _testsFor(flags))
+
+
+@lru_cache
+def _testsFor(flags: int) -> tuple[tuple[Callable[[MemoryDomain], bool], ...], ...]:
+    """What is to be looked at; of each group whatever is set, and nothing where all are."""
+    return tuple(
+        tuple(fits for flag, fits in tests if flags & flag)
         for mask, tests in _LIST_GROUPS
-        if flags & mask
+        if flags & mask not in (0, mask)
     )
 
 
