@@ -198,6 +198,9 @@ class GuidesTests(SynchronousTestCase):
     def test_make_certificates_for_TLS(self) -> None:
         self.follow("howto/certificates.rst")
 
+    def test_serve_and_connect_over_TLS(self) -> None:
+        self.follow("howto/tls.rst")
+
     def test_move_data_through_streams(self) -> None:
         self.follow("howto/streams.rst")
 
