@@ -38,12 +38,13 @@ def completion(options: Namespace, output: Output) -> None:
 def script(shell: str) -> str:
     """Make the script for C{bash} or C{zsh}."""
     taken = {name: _taken(parser) for name, parser in _parsers().items()}
+    common = _taken(buildParser({}, ()))
     cases, kinds = [], []
     for name, each in taken.items():
-        flags = " ".join([*each.flags, *each.values])
+        own = [flag for flag in (*each.flags, *each.values) if flag not in (*common.flags, *common.values)]
+        flags = " ".join(own)
         cases.append(f"        {name}) flags='{flags}'; words='{' '.join(each.words)}' ;;")
         kinds += [f"        {name}:{option}) kind={kind} ;;" for option, kind in each.values.items()]
-    common = _taken(_common())
     kinds += [f"        *:{option}) kind={kind} ;;" for option, kind in common.values.items()]
     names = " ".join(name for name in COMMANDS if name not in HIDDEN)
     valued = {option for each in (*taken.values(), common) for option in each.values}
@@ -56,10 +57,6 @@ def script(shell: str) -> str:
         .replace("@EVENTS@", " ".join(EVENTS))
     )
     return body + {"bash": _BASH, "zsh": _ZSH}[shell]
-
-
-def _common() -> Parser:
-    return buildParser({}, ())
 
 
 def _parsers() -> dict[str, Parser]:
@@ -204,10 +201,15 @@ complete -F _virnet virnet
 """
 
 _ZSH = """
+_virnet_as_sh() {
+    emulate -L sh
+    _virnet_offer "$@"
+}
+
 _virnet() {
     local -a offered line
     line=("${(@Q)words[2,CURRENT]}")
-    offered=("${(@f)$(emulate sh -c '_virnet_offer "$@"' sh "${line[@]}")}")
+    offered=("${(@f)$(_virnet_as_sh "${line[@]}")}")
     if [[ ${offered[1]} == files ]]; then
         _files
     elif [[ -n ${offered[1]} ]]; then

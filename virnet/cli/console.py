@@ -46,7 +46,9 @@ async def console(session: Session) -> None:
             with Terminal(keys, screen, raw=True) as terminal:
                 talk.terminal = terminal
                 why = await talk.run(keyByte(options.escape), None)
-            session.output.note("" if why is None else f"\n{why}")
+            session.output.note("")
+            if why:
+                session.output.note(why)
         else:
             await talk.run(None, options.idle)
     finally:

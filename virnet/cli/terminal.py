@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import signal
 import stat
 import termios
@@ -144,5 +145,7 @@ class Screen:
             ready.callback(None)
 
     def connectionLost(self, reason: object) -> None:
-        """It is gone: writing will say how."""
-        self.doWrite()
+        """It is gone, and writing will say how; or the reactor stops, and then writing might wait for ever.
+        """
+        if select.select([], [self._fd], [], 0)[1]:
+            self.doWrite()

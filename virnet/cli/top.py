@@ -165,7 +165,8 @@ def _picture(session: Session, watch: Watch) -> bytes:
     """Everything, from the upper left corner on, and nothing behind it."""
     columns, height = shutil.get_terminal_size()
     running = sum(row["state"] == "running" for row in watch.rows)
-    counted = f"{len(watch.rows)} domains, {running} running"
+    domains = "1 domain" if len(watch.rows) == 1 else f"{len(watch.rows)} domains"
+    counted = f"{domains}, {running} running"
     title = f"{session.connection.uri.text}  {time.strftime('%H:%M:%S')}  {counted}"
     keys = "q quit  c n m sort by CPU, name, memory  space refresh"
     # Cut without colours: an escape sequence has no width.

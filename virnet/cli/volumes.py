@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from argparse import Namespace
@@ -32,11 +33,10 @@ def checkUpload(options: Namespace, output: Output) -> None:
             raise UsageError("--offset does not go with --create")
     _checkChecksum(options)
     if options.source not in (None, "-") and not isURL(options.source):
-        try:
-            with open(options.source, "rb"):
-                pass
-        except OSError as e:
-            raise TransferError(f"cannot read {options.source}: {e.strerror or e}") from e
+        # Not by opening it: whoever writes into a pipe would take that for its reader, and its end.
+        for mode, number in ((os.F_OK, errno.ENOENT), (os.R_OK, errno.EACCES)):
+            if not os.access(options.source, mode):
+                raise TransferError(f"cannot read {options.source}: {os.strerror(number)}")
 
 
 def checkDownload(options: Namespace, output: Output) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -140,8 +141,11 @@ class PipeSource(Source):
             waiting.errback(TransferError(f"cannot read {self.name}: {e.strerror or e}"))
 
     def connectionLost(self, reason: object) -> None:
-        """The other end was closed: what is left is still to be read."""
-        self.doRead()
+        """The other end was closed, and what is left is still to be read; or the reactor stops, which says
+        the same, and then reading would wait for ever.
+        """
+        if select.select([self._fd], [], [], 0)[0]:
+            self.doRead()
 
     def _cancelled(self, _: object) -> None:
         self._stop()
