@@ -1,6 +1,6 @@
 """
-Our client as another user: ``python -m tests.interop.ourclientas UID URI`` prints the names of the domains, or the
-error, in JSON.
+Our client as another user: ``python -m tests.interop.ourclientas UID URI`` prints the names of the domains,
+or the error, in JSON.
 
 Everything is imported first: another user may not be able to read where we are installed.
 """

@@ -6,6 +6,7 @@ What a refusal looks like is libvirtd's affair: it is asked too, with its own ac
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import shutil
@@ -179,6 +180,36 @@ class SASLUsers(_Case):
         wrong = self.credentials("carol", "wrong")
         failed = [45, 7, "authentication failed: authentication failed"]
         self.assertEqual(self.does(7, LIST, LIBVIRT_AUTH_FILE=wrong), failed)
+
+
+class Sockets(_Case):
+    """
+    Whom the file system lets in.
+    """
+
+    def test_a_group(self) -> None:
+        path = self.directory / "group"
+        daemon = VirnetDaemon(self.directory / "d", "--listen", f"unix:{path}:mode=660:group=games")
+        daemon.start()
+        self.addCleanup(daemon.stop)
+        # It answers when all of it is there.
+        self.assertEqual(self.does(0, LIST, uri=daemon.uri), [["test"]])
+        found = path.stat()
+        games = grp.getgrnam("games").gr_gid
+        self.assertEqual((found.st_uid, found.st_gid, found.st_mode & 0o777), (0, games, 0o660))
+        uri = f"test+unix:///default?socket={path}"
+        for group, inside in ((games, True), (7, False)):
+            done = subprocess.run(
+                ["setpriv", "--reuid=9", f"--regid={group}", "--clear-groups", "virsh", "-c", uri, "list"],
+                env={**os.environ, "HOME": "/nonexistent", "LC_ALL": "C"},
+                cwd="/",
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            self.assertEqual("Permission denied" not in done.stderr and done.returncode == 0, inside, done)
+        daemon.stop()
+        self.assertFalse(path.exists())
 
 
 class Libvirtd(_Case):
