@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import Interface
 
 from tests.echo import ECHO, Echo
 from tests.peers import OK, ServerSession, callNamed, served
@@ -17,6 +18,7 @@ from virnet.errors import RemoteError
 from virnet.hypervisor.memory import MemoryHypervisor
 from virnet.hypervisor.session import sessionsOf
 from virnet.programs import LXC, QEMU, REMOTE
+from virnet.programs.base import LOW, Program
 from virnet.programs.constants import DomainEventID
 from virnet.programs.values import Domain, DomainSnapshot, HostInterface, Network, StoragePool, StorageVol
 from virnet.security.access import AccessObject, AllowAll, RuleFile
@@ -327,13 +329,23 @@ class Definitions(SynchronousTestCase):
     def test_what_is_plain(self) -> None:
         uuid = "00010203-0405-0607-0809-0a0b0c0d0e0f"
         xml = f"<?xml version='1.0'?><domain><!-- x --><name>a</name><uuid>{uuid}</uuid></domain>"
-        self.assertEqual(_namesInXML(xml), ("a", bytes(range(16))))
-        self.assertEqual(_namesInXML("<network><name>a&amp;b</name></network>"), ("a&b", None))
-        self.assertEqual(_namesInXML("<domain><name>we<!-- -->b</name></domain>"), ("web", None))
+        self.assertEqual(_namesInXML(xml, "domain"), ("a", bytes(range(16))))
+        self.assertEqual(_namesInXML("<network><name>a&amp;b</name></network>", "network"), ("a&b", None))
+        self.assertEqual(_namesInXML("<domain><name>we<!-- -->b</name></domain>", "domain"), ("web", None))
+
+    def test_what_has_its_name_in_an_attribute(self) -> None:
+        uuid = "00010203-0405-0607-0809-0a0b0c0d0e0f"
+        filter = f"<filter name='a'><uuid>{uuid}</uuid></filter>"
+        self.assertEqual(_namesInXML(filter, "nwfilter"), ("a", bytes(range(16))))
+        self.assertEqual(_namesInXML("<interface name='eth0'/>", "interface"), ("eth0", None))
+        self.assertEqual(
+            _namesInXML("<interface name='a'><name>b</name></interface>", "interface"), (None, None)
+        )
+        self.assertEqual(_namesInXML("<domain name='a'/>", "domain"), (None, None))
 
     def test_what_is_absent(self) -> None:
-        self.assertEqual(_namesInXML("<domain/>"), (None, None))
-        self.assertEqual(_namesInXML("<domain><os><name>a</name></os></domain>"), (None, None))
+        self.assertEqual(_namesInXML("<domain/>", "domain"), (None, None))
+        self.assertEqual(_namesInXML("<domain><os><name>a</name></os></domain>", "domain"), (None, None))
 
     def test_what_is_doubtful(self) -> None:
         for xml in (
@@ -348,7 +360,7 @@ class Definitions(SynchronousTestCase):
             "<domain><name>\udcff</name></domain>",
             None,
         ):
-            self.assertEqual(_namesInXML(xml), (None, None), xml)
+            self.assertEqual(_namesInXML(xml, "domain"), (None, None), xml)
 
 
 class Lists(_Case):
@@ -456,6 +468,28 @@ class Events(_Case):
 
     def test_none(self) -> None:
         self.assertEqual(self.heard("permit any domain:start"), [])
+
+
+class OwnLookups(SynchronousTestCase):
+    """Names prove nothing: what looks something up in a program of one's own may do more than that."""
+
+    def test_it_is_not_called_before_the_policy_was_asked(self) -> None:
+        class ILookup(Interface):
+            def doLookupAndRemove() -> Any:
+                """Do it."""
+
+        called: list[None] = []
+
+        class Provider:
+            def doLookupAndRemove(self) -> None:
+                called.append(None)
+
+        for acl in ((), ("domain:delete",)):
+            rows = [(1, "doLookupAndRemove", (), None, LOW, None, acl)]
+            program: Program[Any, Any] = Program(0x20001234, 1, ILookup, None, rows, "OWN")
+            server = NetServer(Clock(), [served(program, Provider())], access=RuleFile("", [program]))
+            (reply,) = ServerSession(server=server).send(callNamed(program, "doLookupAndRemove", 1))
+            self.assertEqual((reply.error[:3], called), (DENIED, []))
 
 
 class OwnPrograms(SynchronousTestCase):

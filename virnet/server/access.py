@@ -97,6 +97,9 @@ _BY_ENTRY = {
 _FREE = frozenset({"connectSupportsFeature"})
 """What nobody is asked about, though the tables have a permission: libvirtd answers it before any driver."""
 
+_NAMED_BY_ATTRIBUTE = frozenset({"interface", "nwfilter"})
+"""Kinds whose definition has the name in an attribute of its first element."""
+
 _DOCUMENTS = ("xml", "xml_desc")
 """Parameters with the definition of what is made."""
 
@@ -125,10 +128,13 @@ class Guard:
         """Have the policy asked before a method is called."""
         if procedure.name in _FREE or (not procedure.acl and not isOwn(procedure.program)):
             return method
+        finds = "Lookup" in procedure.name and {each.partition(":")[2] for each in procedure.acl} == {
+            "getattr"
+        }
 
         async def call(*args: Any) -> Any:
             permissions = needed(procedure, args)
-            if "Lookup" in procedure.name:
+            if finds:
                 result = await _value(method(*args))
                 self._ask(procedure, _about(result, permissions))
                 return result
@@ -317,28 +323,30 @@ def _claimed(procedure: Procedure, kind: str, args: tuple[Any, ...]) -> Names:
     document = next((given[each] for each in _DOCUMENTS if each in given), None)
     pool = next((each.name for each in args if type(each) is StoragePool), None)
     if kind == "storage_vol" and pool is not None:
-        return (_namesInXML(document)[0] if document is not None else None), None, pool
+        return (_namesInXML(document, kind)[0] if document is not None else None), None, pool
     for value in args:
         if type(value) in _NAMES:
             found, names = _NAMES[type(value)]
             if found == kind or kind == "network_port":
                 return names(value)
     if document is not None:
-        return (*_namesInXML(document), None)
+        return (*_namesInXML(document, kind), None)
     name = given.get("name") or given.get("dname")
     return name if isinstance(name, str) else None, None, None
 
 
-def _namesInXML(document: Any) -> tuple[str | None, bytes | None]:
+def _namesInXML(document: Any, kind: str) -> tuple[str | None, bytes | None]:
     """Name and uuid in the definition of an object; C{None} for what is absent, doubled or doubtful."""
     depth = 0
     inside = ""
     texts: dict[str, list[str]] = {"name": [], "uuid": []}
 
-    def start(tag: str, attributes: object) -> None:
+    def start(tag: str, attributes: dict[str, str]) -> None:
         nonlocal depth, inside
         depth += 1
-        if depth == 2:
+        if depth == 1 and kind in _NAMED_BY_ATTRIBUTE and "name" in attributes:
+            texts["name"].append(attributes["name"])
+        elif depth == 2:
             inside = tag if tag in texts else ""
             if inside:
                 texts[inside].append("")
