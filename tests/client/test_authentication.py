@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
@@ -76,14 +77,18 @@ def scram(mechanism: str = "SCRAM-SHA-256") -> SASLSession:
 class MemoryEndpoint:
     """Connects to a scripted server."""
 
-    def __init__(self, clock: Clock, server: ScriptedServer) -> None:
+    def __init__(self, clock: Clock, server: ScriptedServer, address: Any) -> None:
+        """@param address: the server's, if it is not to be one in memory."""
         self._clock = clock
         self._server = server
+        self._address = address
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         """Connect, in memory."""
         protocol = protocolFactory.buildProtocol(MemoryAddress("server"))
-        joined(self._clock, protocol, self._server)
+        transport, _ = joined(self._clock, protocol, self._server)
+        if self._address is not None:
+            transport.getPeer = lambda: self._address  # type: ignore[method-assign]
         return succeed(protocol)
 
 
@@ -94,6 +99,7 @@ class _Case(SynchronousTestCase):
         self.patch(os, "environ", {"HOME": "/nonexistent"})
         self.patch(credentials, "SYSTEM_FILE", "/nonexistent")
         self.asked: list[CredentialRequest] = []
+        self.address: Any = None
         self.server: ScriptedServer = SASLServer(scram(), "SCRAM-SHA-256")
         self.typed: dict[str, Any] = {"authname": "alice", "password": PASSWORD}
 
@@ -119,7 +125,7 @@ class _Case(SynchronousTestCase):
     def overTCP(self, uri: str = TCP) -> Deferred[Connection]:
         """Open a connection to the host of a URI."""
         self.clock = Clock()
-        endpoint = MemoryEndpoint(self.clock, self.server)
+        endpoint = MemoryEndpoint(self.clock, self.server, self.address)
         opened = Deferred.fromCoroutine(connect(self.clock, uri, endpoint=endpoint, credentials=self.ask))
         self.clock.advance(0)
         return opened
@@ -170,7 +176,15 @@ class Types(_Case):
 
     def test_without_any_entry_there_is_nothing_to_do(self) -> None:
         self.listing()
-        self.opened(UNIX + "&auth=sasl")
+        self.opened()
+
+    def test_nobody_in_between_can_say_that_there_is_nothing_to_do(self) -> None:
+        def unknown() -> list[int]:
+            raise RemoteError.of(ErrorNumber.NO_SUPPORT, None, ErrorDomain.RPC)
+
+        for answer in (list, unknown):
+            self.server.answers[AUTH_LIST] = answer
+            self.assertEqual(self.refused(UNIX + "&auth=sasl"), "requested authentication type sasl rejected")
 
 
 class Polkit(_Case):
@@ -319,6 +333,13 @@ class Refusals(_Case):
                 error = self.failureResultOf(self.overTCP(uri), RemoteError).value
                 self.assertIn(f"{mechanism}: it cannot protect the connection with 56 bits", str(error))
             self.assertEqual(server.steps, [])
+        self.assertEqual(self.asked, [])
+
+    def test_what_is_connected_to_counts_and_not_what_the_uri_calls_it(self) -> None:
+        for uri in (UNIX, "test+tls://host/default"):
+            self.address = IPv4Address("TCP", "192.0.2.1", 16509)
+            error = self.failureResultOf(self.overTCP(uri), RemoteError).value
+            self.assertIn("it cannot protect the connection", str(error))
         self.assertEqual(self.asked, [])
 
     def test_a_server_that_cannot_prove_that_it_knew_the_password(self) -> None:

@@ -7,6 +7,7 @@ database of users.
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 import subprocess
@@ -467,6 +468,23 @@ class OurClientOnUs(_Client):
         self.assertEqual(b"".join([bytes(each) async for each in download]), data)
         await download.finish()
         await remote.storageVolDelete(volume, 0)
+
+    async def test_external(self) -> None:
+        """
+        The user of a process, or the name in a certificate.
+        """
+        port = freePort()
+        daemon = VirnetDaemon(
+            None,
+            *("--auth-unix", "sasl", "--auth-tls", "sasl", "--sasl-mechanism", "EXTERNAL"),
+            *("--listen", f"libvirt-tls:{port}:interface=127.0.0.1:pkipath={directory() / 'pki'}"),
+        )
+        with daemon:
+            await self.talk(await self.open(daemon.uri))
+            tls = f"test+tls://localhost:{port}/default?pkipath={directory() / 'pki'}"
+            await self.talk(await self.open(tls))
+            self.assertIn(f"authenticated as {getpass.getuser()}", daemon.log)
+            self.assertIn("authenticated as CN=client1", daemon.log)
 
     async def test_a_wrong_password_everywhere(self) -> None:
         self.password("alice", "wrong")

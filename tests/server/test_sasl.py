@@ -538,6 +538,20 @@ class Layers(_Case):
             self.assertEqual(reply.serial, 100 + number)
             self.assertEqual(len(later.calls), min(limit + 2, limit + number + 1))
 
+    def test_R142_what_waits_to_be_sent_is_counted_as_it_is_sent(self) -> None:
+        self.connect(Scripted(), served(ECHO, Echo()), transport="tcp", window=2000)
+        self.secure()
+        self.session.transport.pauseProducing()
+        for serial in range(5):
+            self.session.transport.write(self.layer.encode(callNamed(ECHO, "echo", 10 + serial, "x" * 10000)))
+        self.session.clock.advance(0)
+        waiting = self.session.client.queuedBytes
+        self.assertGreater(waiting, 0)
+        self.session.transport.resumeProducing()
+        replies = self.exchange(b"")
+        self.assertEqual(len(replies), 5)
+        self.assertEqual(self.session.client.queuedBytes, 0)
+
     def test_pings_are_protected_as_well(self) -> None:
         self.secure()
         (pong,) = self.exchange(self.layer.encode(PING))

@@ -53,6 +53,17 @@ class Cutting(SynchronousTestCase):
             got = framer.feed(stream[:place]) + framer.feed(stream[place:])
             self.assertEqual(got, [first, second], place)
 
+    def test_bytes_that_are_left_over(self) -> None:
+        whole = message(CALL, b"payload!")
+        framer = Framer()
+        self.assertFalse(framer.incomplete)
+        framer.feed(whole + whole[:1])
+        self.assertTrue(framer.incomplete)
+        framer.feed(whole[1:])
+        self.assertFalse(framer.incomplete)
+        framer.feed(bytes(4))
+        self.assertTrue(framer.incomplete, "a bad length")
+
     def test_an_empty_read_changes_nothing(self) -> None:
         whole = message(CALL, b"payload!")
         framer = Framer()

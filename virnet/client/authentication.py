@@ -21,7 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IReactorThreads, ISSLTransport
 from twisted.internet.threads import deferToThreadPool
 
 from virnet.client.client import NetClient
@@ -59,16 +60,15 @@ async def authenticate(
 ) -> None:
     """Do what the server wants of us.
 
-    @param types: what AUTH_LIST answered; empty from a server that does not know it.
+    @param types: what AUTH_LIST answered; empty from a server that does not know it. That is good enough
+        unless the URI demands an authentication: it might be somebody in between who says so.
     @param credentials: is asked for what is known from nowhere else.
     @raise RemoteError: we were not let in, or do not go in; codes are C{AUTH_FAILED}, C{AUTH_UNAVAILABLE} and
         C{AUTH_CANCELLED}.
     """
-    if not types:
-        return
     word = uri.params.get("auth", "")
     kind, _, mechanism = word.partition(".")
-    wanted = types[0]
+    wanted = types[0] if types else AUTH_NONE
     if word:
         known = _WORDS.get(kind.lower())
         if known is None or (mechanism and known != AUTH_SASL):
@@ -100,7 +100,7 @@ class _SASL:
     def __init__(self, client: NetClient, uri: ConnectionURI, credentials: CredentialCallback | None) -> None:
         self._client = client
         self._remote = client.program(REMOTE)
-        self._properties = _properties(uri)
+        self._properties = _properties(client, uri)
         self._host = uri.host or "localhost"
         self._credentials = Credentials(
             uri.host,
@@ -192,9 +192,17 @@ class _SASL:
         return await self._credentials.user(mechanism), await self._credentials.password(mechanism)
 
 
-def _properties(uri: ConnectionURI) -> SecurityProperties:
-    """What the way to the server demands."""
-    return propertiesFor("unix" if uri.transport in _TUNNELS else uri.transport)
+def _properties(client: NetClient, uri: ConnectionURI) -> SecurityProperties:
+    """What the way to the server demands. What it is counts, not what the URI calls it: that may name
+    something else than the endpoint that was connected to.
+    """
+    if uri.transport in _TUNNELS:
+        return propertiesFor("unix")
+    if ISSLTransport.providedBy(client.transport):
+        return propertiesFor("tls")
+    assert client.transport is not None
+    isNetwork = isinstance(client.transport.getPeer(), (IPv4Address, IPv6Address))
+    return propertiesFor("tcp" if isNetwork or uri.transport != "unix" else "unix")
 
 
 def _checked(data: bytes | None) -> tuple[int, bytes]:

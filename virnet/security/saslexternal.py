@@ -40,7 +40,7 @@ class ExternalServerSession(SASLSession):
             return b""
         wanted = decodeText(data or b"", "the name")
         if wanted not in ("", self._name):
-            raise SASLError(f"{self._name} wants to act for somebody else")
+            raise SASLError(f"{self._name!r} wants to act for somebody else")
         self.user = self._name
         self.complete = True
         return None

@@ -163,7 +163,7 @@ class GSSAPIServerSession(_GSSAPISession):
         user = str(self._context.initiator_name)
         name = decodeText(wanted, "the name")
         if name not in ("", user, user.rpartition("@")[0]):
-            raise SASLError(f"{user} wants to act for somebody else")
+            raise SASLError(f"{user!r} wants to act for somebody else")
         self._settle(layer, strengths[layer], peerMax)
         self.user = user
 

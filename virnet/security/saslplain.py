@@ -41,7 +41,7 @@ class PlainServerSession(SASLSession):
         if not name or not password:
             raise SASLError("no name, or no password")
         if authorization not in (b"", name):
-            raise SASLError(f"{user} wants to act for somebody else")
+            raise SASLError(f"{user!r} wants to act for somebody else")
         for checker in self._checkers:
             try:
                 avatar: Any = await maybeDeferred(checker.requestAvatarId, UsernamePassword(name, password))
