@@ -236,6 +236,18 @@ class VirshVolumes(_Case):
         self.virsh("vol-delete", vol.name, "--pool", POOL.name)
         self.assertEqual(list(self.temporaries.rglob(f"={vol.name}")), [])
 
+    def test_a_clone_has_the_contents(self) -> None:
+        vol, _ = self.volume(64 * MIB)
+        source, copy = self.path(), self.path()
+        source.write_bytes(os.urandom(3 * MIB))
+        self.upload(vol, source, "--offset", str(20 * MIB))
+        clone = vol._replace(name=f"{vol.name}-clone")
+        self.virsh("vol-clone", vol.name, clone.name, "--pool", POOL.name)
+        self.addCleanup(self.ran, "vol-delete", clone.name, "--pool", POOL.name)
+        self.assertIn("3.00 MiB", self.virsh("vol-info", clone.name, "--pool", POOL.name))
+        self.download(clone, copy)
+        self.assertTrue(copy.read_bytes() == bytes(20 * MIB) + source.read_bytes() + bytes(41 * MIB))
+
     def test_refused(self) -> None:
         vol, _ = self.volume(MIB)
         source = self.path()

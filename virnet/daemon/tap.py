@@ -211,8 +211,9 @@ def makeService(options: Options) -> IService:
         listeners = [each._replace(auth=authentications.forListener(each)) for each in listeners]
     except (ListenError, AuthenticationError) as e:
         raise CannotStart(str(e)) from e
+    hypervisor = MemoryHypervisor(stateDirectory=options["state-directory"], reactor=reactor)
     programs = [
-        ServerProgram(REMOTE, sessionsOf(MemoryHypervisor(stateDirectory=options["state-directory"]))),
+        ServerProgram(REMOTE, sessionsOf(hypervisor)),
         # A client of either is told that the hypervisor has no such thing, not that there is no such program.
         ServerProgram(QEMU, lambda client: ()),
         ServerProgram(LXC, lambda client: ()),

@@ -33,6 +33,7 @@ from virnet.hypervisor.memory.state import MemoryState
 from virnet.hypervisor.memory.stats import DomainStats
 from virnet.hypervisor.memory.storage import Storage
 from virnet.hypervisor.memory.tuning import Tuning
+from virnet.hypervisor.memory.volumeclone import VolumeClones
 from virnet.hypervisor.memory.volumedata import VolumeData
 from virnet.hypervisor.memory.volumefiles import VolumeFiles
 from virnet.hypervisor.memory.xmlvalues import RandomBytes
@@ -117,6 +118,7 @@ class MemoryHypervisor:
         hostname: Callable[[], str] = socket.gethostname,
         stateDirectory: str | None = None,
         console: Callable[[Domain], IProtocol] = EchoGuest,
+        reactor: Any = None,
     ) -> None:
         """@param clock: seconds since the epoch.
         @param randomBytes: gives as many bytes as asked for; uuids and MAC addresses are made of them.
@@ -124,6 +126,7 @@ class MemoryHypervisor:
         @param stateDirectory: where the contents of volumes are kept; without it in a temporary directory
             that goes with the hypervisor. What an earlier one left there is not found again.
         @param console: makes what answers on a domain's console or channel.
+        @param reactor: volumes are copied in its threads; without it everything waits for a copy.
         """
         self.state = state = MemoryState(clock, randomBytes, hostname, VolumeFiles(stateDirectory))
         self._families = (
@@ -135,6 +138,7 @@ class MemoryHypervisor:
             Storage(state),
             Interfaces(state),
             VolumeData(state),
+            VolumeClones(state, reactor),
             Devices(state, console),
             state.events,
         )

@@ -86,6 +86,44 @@ def volumeOf(state: MemoryState, vol: StorageVol) -> tuple[MemoryPool, VolumeDef
     return pool, found
 
 
+def usableVolume(state: MemoryState, vol: StorageVol) -> tuple[MemoryPool, VolumeDefinition]:
+    """Find a volume whose contents a call is about, and its pool.
+
+    @raise RemoteError: there is none, its pool is not active, or it is being filled.
+    """
+    pool, found = volumeOf(state, vol)
+    if found.building:
+        detail = f"volume '{found.name}' is still being allocated."
+        raise RemoteError.of(ErrorNumber.OPERATION_INVALID, detail, ErrorDomain.STORAGE)
+    return pool, found
+
+
+def createVolume(state: MemoryState, pool: MemoryPool, xml: str, atLeast: int = 0) -> VolumeDefinition:
+    """Make a volume with nothing in it.
+
+    @param atLeast: its capacity at the least, whatever its document says.
+    @raise RemoteError: the document is refused, there is one of that name, or no space.
+    """
+    definition = parseVolume(xml, pool.definition)
+    definition.capacity = max(definition.capacity, atLeast)
+    if definition.name in pool.volumes:
+        raise RemoteError.of(ErrorNumber.OPERATION_FAILED, "storage vol already exists", ErrorDomain.TEST)
+    if definition.allocation > pool.definition.available:
+        raise internalError(f"Not enough free space in pool for volume '{definition.name}'")
+    # Nobody shall read what was in another volume of this name, whatever became of that.
+    state.files.remove(pool.uuid, definition)
+    pool.volumes[definition.name] = definition
+    pool.definition.allocation += definition.allocation
+    return definition
+
+
+def deleteVolume(state: MemoryState, pool: MemoryPool, volume: VolumeDefinition) -> None:
+    """Delete a volume, and what is in it."""
+    state.files.remove(pool.uuid, volume)
+    del pool.volumes[volume.name]
+    pool.definition.allocation -= volume.allocation
+
+
 @partialImplementer(IStoragePool, IStorageVol)
 class Storage:
     """Provides storage pools and volumes."""
@@ -288,34 +326,11 @@ class Storage:
     def storageVolCreateXML(self, pool: StoragePool, xml: str, flags: int) -> StorageVol:
         checkFlags("testStorageVolCreateXML", flags)
         found = self._active(pool.name)
-        return self._create(found, xml, None)
-
-    def storageVolCreateXMLFrom(
-        self, pool: StoragePool, xml: str, clonevol: StorageVol, flags: int
-    ) -> StorageVol:
-        checkFlags("testStorageVolCreateXMLFrom", flags)
-        return self._create(self._active(pool.name), xml, clonevol)
-
-    def _create(self, pool: MemoryPool, xml: str, clone: StorageVol | None) -> StorageVol:
-        definition = parseVolume(xml, pool.definition)
-        if definition.name in pool.volumes:
-            raise RemoteError.of(ErrorNumber.OPERATION_FAILED, "storage vol already exists", ErrorDomain.TEST)
-        if clone is not None and clone.name not in pool.volumes:
-            raise _noVolume(f"name '{clone.name}'")
-        if definition.allocation > pool.definition.available:
-            raise internalError(f"Not enough free space in pool for volume '{definition.name}'")
-        # Nobody shall read what was in another volume of this name, whatever became of that.
-        self._state.files.remove(pool.uuid, definition)
-        pool.volumes[definition.name] = definition
-        pool.definition.allocation += definition.allocation
-        return pool.volumeReference(definition)
+        return found.volumeReference(createVolume(self._state, found, xml))
 
     def storageVolDelete(self, vol: StorageVol, flags: int) -> None:
         checkFlags("testStorageVolDelete", flags)
-        pool, volume = self._volume(vol)
-        self._state.files.remove(pool.uuid, volume)
-        del pool.volumes[volume.name]
-        pool.definition.allocation -= volume.allocation
+        deleteVolume(self._state, *usableVolume(self._state, vol))
 
     # Volumes: asking
 

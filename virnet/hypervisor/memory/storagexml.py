@@ -214,6 +214,7 @@ class VolumeDefinition:
     @ivar allocation: bytes it takes of its pool.
     @ivar kind: what it is.
     @ivar path: where it is, and its key.
+    @ivar building: it is being filled, and not to be used yet.
     """
 
     name: str
@@ -222,6 +223,7 @@ class VolumeDefinition:
     kind: StorageVolType
     path: str
     root: Element
+    building: bool = False
 
     def toXML(self) -> str:
         """The document as text."""

@@ -51,6 +51,10 @@ class VolumeFiles:
         except OSError as e:
             raise _error("open", volume, e) from e
 
+    def exists(self, pool: bytes, volume: VolumeDefinition) -> bool:
+        """Whether anything was ever in a volume."""
+        return self.directory is not None and os.path.exists(self._path(pool, volume))
+
     def remove(self, pool: bytes, volume: VolumeDefinition) -> None:
         """Forget what is in a volume.
 
