@@ -239,6 +239,18 @@ class Slots(_Case):
             self.receive(*fields)
             self.assertEqual(self.server.inProgress, 0)
 
+    def test_what_was_not_judged_can_be_told(self) -> None:
+        self.server = ServerConnection(PROGRAMS, limit=1)
+        call = message((REMOTE, 1, 59, CALL, 1, OK))
+        self.assertFalse(self.server.unjudged)
+        self.server.receive(call + call)
+        self.assertTrue(self.server.unjudged)
+        self.server.release()
+        self.server.resume()
+        self.assertFalse(self.server.unjudged)
+        self.server.receive(call[:1])
+        self.assertTrue(self.server.unjudged)
+
     def test_R009_a_slot_that_was_given_back_counts_when_it_is_held_again(self) -> None:
         self.server = ServerConnection(PROGRAMS, limit=1)
         for serial in range(10):
