@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
 from typing import NamedTuple
@@ -188,6 +189,17 @@ class GuidesTests(SynchronousTestCase):
 
     def test_a_script_lists_domains_without_blocking(self) -> None:
         self.follow("tutorial/list-domains.rst")
+
+    def test_your_code_without_libvirt(self) -> None:
+        self.follow("howto/test-your-code.rst")
+
+    def test_asyncio(self) -> None:
+        self.follow("howto/asyncio.rst")
+
+    def test_buildbot_workers(self) -> None:
+        if find_spec("buildbot") is None:
+            raise SkipTest("Buildbot is not installed")
+        self.follow("howto/buildbot-worker.rst")
 
     def test_declare_a_program_of_your_own(self) -> None:
         self.follow("howto/own-program.rst")
