@@ -185,6 +185,12 @@ class Lines(_Case):
             "client=me len=28 prog=REMOTE vers=1 proc=domainLookupByName type=CALL status=ERROR serial=7",
         )
 
+    def test_R161_types_of_authentication_have_names(self) -> None:
+        said = describe(PROBES["rpc_server_client_auth_allow"], ("me", 2, "pid:1,uid:2"))
+        self.assertEqual(said, "client=me authtype=polkit identity=pid:1,uid:2")
+        said = describe(PROBES["rpc_server_client_auth_fail"], ("me", 1))
+        self.assertEqual(said, "client=me authtype=sasl")
+
     def test_numbers_without_names_stay(self) -> None:
         said = describe(PROBES["rpc_client_msg_rx"], ("me", 28, 5, 1, 23, 9, 77, 7))
         self.assertEqual(said, "client=me len=28 prog=5 vers=1 proc=23 type=9 status=77 serial=7")

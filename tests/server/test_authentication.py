@@ -155,17 +155,17 @@ class Probes(_Case):
         assert self.auth is not None
         (self.authenticator,) = self.auth.made
 
-    def test_allow(self) -> None:
+    def test_R161_allow(self) -> None:
         self.call("authPolkit")
         client = self.session.client
         self.assertEqual(self.seen, [("rpc_server_client_auth_allow", client, 2, "who knocks")])
 
-    def test_deny_is_for_who_is_known_and_not_wanted(self) -> None:
+    def test_R161_deny_is_for_who_is_known_and_not_wanted(self) -> None:
         self.authenticator.deny("fred", "not on the list")
         self.assertEqual(self.seen, [("rpc_server_client_auth_deny", self.session.client, 2, "fred")])
         self.assertFalse(self.session.client.authenticated)
 
-    def test_fail_is_for_all_else(self) -> None:
+    def test_R161_fail_is_for_all_else(self) -> None:
         self.authenticator.fail("wrong password")
         self.assertEqual(self.seen, [("rpc_server_client_auth_fail", self.session.client, 2)])
         self.assertFalse(self.session.client.authenticated)

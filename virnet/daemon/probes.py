@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from virnet.probes import Probe, subscribe
 from virnet.programs import ADMIN, KEEPALIVE, LOCK, LXC, QEMU, REMOTE
 from virnet.programs.base import Program
+from virnet.wire.auth import AUTH_TYPES
 from virnet.wire.message import MessageStatus, MessageType
 
 _log = Logger(namespace="virnet.probe")
@@ -46,6 +47,7 @@ def describe(probe: Probe, values: tuple[Any, ...]) -> str:
         "proc": lambda number: _procedure(program, number),
         "type": lambda number: _member(MessageType, number),
         "status": lambda number: _member(MessageStatus, number),
+        "authtype": AUTH_TYPES.get,
         "client": lambda client: getattr(client, "peer", None),
         "ka": lambda client: getattr(client, "peer", None),
     }
