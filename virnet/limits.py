@@ -61,6 +61,9 @@ PRIO_WORKERS = 5
 UNIX_PATH_MAX = 107
 """The longest path of a UNIX socket (C{sun_path} of Linux, less its terminating zero)."""
 
+ACCEPT_PAUSE = 5.0
+"""Seconds that a service accepts nobody after there was no descriptor for a connection, as libvirt's."""
+
 HANG_UP_INTERVAL = 5.0
 """Seconds between two looks whether clients that are not read because of the server are still there."""
 

@@ -4,10 +4,6 @@ A service that cannot listen fails where it is started, with the endpoint's own 
 
 How many connections wait while nobody accepts them is the server's C{maxQueuedClients}, whatever the endpoint
 has asked the kernel for. A port that cannot be paused goes on accepting: the server holds its connections.
-
-A process without free descriptors cannot accept. Twisted keeps one in reserve for that: it accepts with it
-and closes the connection at once, so that no loop spins on a socket that stays readable. (libvirt leaves the
-connection waiting and tries again after 5 seconds.)
 """
 
 from __future__ import annotations
@@ -32,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from virnet.security.tlscontext import TLSContext
+from virnet.server.accepting import AcceptPause
 from virnet.server.authentication import IClientAuthentication
 from virnet.server.client import ServerClient
 from virnet.server.server import IAcceptor, NetServer
@@ -102,6 +99,7 @@ class ServerService(Service):
         self.auth = auth
         self.factory = ServerClientFactory(server, readonly, auth)
         self.port: IListeningPort | None = None
+        self._pause: AcceptPause | None = None
         self._listening: Deferred[Any] | None = None
         self.setServiceParent(server)
 
@@ -155,6 +153,8 @@ class ServerService(Service):
             # listen(2) may be called again, and then only changes the backlog.
             with socket.socket(fileno=os.dup(port.fileno())) as listening:
                 listening.listen(self._backlog)
+            if IPushProducer.providedBy(port):
+                self._pause = AcceptPause(port, self._server.reactor, self._pauseOver)
         if not self._server.accepting:
             self.setAccepting(False)
         return port
@@ -163,10 +163,13 @@ class ServerService(Service):
         """Accept connections, or leave them in the kernel's backlog; the server says when."""
         port: Any = self.port
         if IPushProducer.providedBy(port):
-            if accepting:
-                port.resumeProducing()
-            else:
+            if not accepting:
                 port.pauseProducing()
+            elif self._pause is None or self._pause.over:
+                port.resumeProducing()
+
+    def _pauseOver(self) -> None:
+        self.setAccepting(self._server.accepting)
 
     def stopService(self) -> Deferred[None] | None:
         """Stop listening; clients stay.
@@ -176,6 +179,9 @@ class ServerService(Service):
         super().stopService()
         listening, self._listening = self._listening, None
         port, self.port = self.port, None
+        pause, self._pause = self._pause, None
+        if pause is not None:
+            pause.stop()
         if port is not None:
             stopped: Deferred[None] | None = port.stopListening()
             return stopped
