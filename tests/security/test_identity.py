@@ -11,6 +11,7 @@ import sys
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from virnet.security import identity
 from virnet.security.identity import (
     Identity,
     groupName,
@@ -61,6 +62,55 @@ class Start(SynchronousTestCase):
         self.assertIsNone(processStart(0))
 
 
+class StartOfPeer(SynchronousTestCase):
+    """When the process at the other end of a socket started."""
+
+    def connection(self) -> tuple[int, socket.socket]:
+        """A child that has connected and ended, and its connection."""
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind("")
+            listening.listen()
+            child = os.fork()
+            if not child:
+                with socket.socket(socket.AF_UNIX) as connecting:
+                    connecting.connect(listening.getsockname())
+                os._exit(0)
+            accepted, _ = listening.accept()
+        self.addCleanup(accepted.close)
+        os.waitpid(child, 0)
+        return child, accepted
+
+    def test_of_one_that_lives(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            found = unixIdentity((os.getpid(), 0, 0), ours).processStart
+        self.assertEqual(found, processStart(os.getpid()))
+
+    def test_of_one_that_has_gone(self) -> None:
+        pid, accepted = self.connection()
+        self.assertIsNone(unixIdentity((pid, 0, 0), accepted).processStart)
+
+    def test_of_one_whose_number_is_anothers_by_now(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            try:
+                os.close(ours.getsockopt(socket.SOL_SOCKET, 77))
+                told: int | None = None
+            except OSError:
+                # Before Linux 6.5 nobody can tell.
+                told = 4711
+        pid, accepted = self.connection()
+        self.patch(identity, "processStart", lambda pid: 4711)
+        self.assertEqual(unixIdentity((pid, 0, 0), accepted).processStart, told)
+
+    def test_nothing_is_left_open(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            before = os.listdir("/proc/self/fd")
+            unixIdentity((os.getpid(), 0, 0), ours)
+            self.assertEqual(os.listdir("/proc/self/fd"), before)
+
+
 class Names(SynchronousTestCase):
     """Names of numbers."""
 
@@ -104,18 +154,18 @@ class Whole(SynchronousTestCase):
     """All of it."""
 
     def test_this_process(self) -> None:
-        identity = ownIdentity()
-        self.assertEqual((identity.pid, identity.uid, identity.gid), (os.getpid(), os.getuid(), os.getgid()))
-        self.assertEqual(identity.userName, userName(os.getuid()))
-        self.assertEqual(identity.transport, "unix")
+        own = ownIdentity()
+        self.assertEqual((own.pid, own.uid, own.gid), (os.getpid(), os.getuid(), os.getgid()))
+        self.assertEqual(own.userName, userName(os.getuid()))
+        self.assertEqual(own.transport, "unix")
 
     def test_it_does_not_change(self) -> None:
-        identity = unixIdentity((os.getpid(), 0, 0))
-        self.assertRaises(AttributeError, setattr, identity, "uid", 1)
-        self.assertEqual(identity.changed(saslUser="fred").saslUser, "fred")
-        self.assertIsNone(identity.saslUser)
+        own = unixIdentity((os.getpid(), 0, 0))
+        self.assertRaises(AttributeError, setattr, own, "uid", 1)
+        self.assertEqual(own.changed(saslUser="fred").saslUser, "fred")
+        self.assertIsNone(own.saslUser)
 
     def test_in_words(self) -> None:
-        identity = Identity(transport="tls", saslUser="fred", x509dname="CN=x", address="192.0.2.1:5")
-        self.assertEqual(str(identity), "sasl fred, dn CN=x, address 192.0.2.1:5, over tls")
+        told = Identity(transport="tls", saslUser="fred", x509dname="CN=x", address="192.0.2.1:5")
+        self.assertEqual(str(told), "sasl fred, dn CN=x, address 192.0.2.1:5, over tls")
         self.assertEqual(str(Identity()), "over other")

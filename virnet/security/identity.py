@@ -4,15 +4,19 @@ Rules:
 
   - An identity is what the system or an authentication has proved, never what a client says of itself.
   - The kernel tells the process, user and groups of a UNIX peer as they were when it connected. The start
-    time of the process is read once, early: with it a later process of the same number is told apart.
+    time of the process is read once, early: with it a later process of the same number is told apart. Where
+    the kernel can say (Linux 6.5), it counts only if the process lives on then, and so is the one that
+    connected.
   - An identity does not change; a connection gets another one when it has authenticated.
 """
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
+import select
 import socket
 import struct
 from typing import Any
@@ -23,6 +27,9 @@ TRANSPORTS = ("unix", "tcp", "tls", "other")
 
 _PEERGROUPS = 59
 """C: C{SO_PEERGROUPS} of Linux, which Python has no name for."""
+
+_PEERPIDFD = 77
+"""C: C{SO_PEERPIDFD} of Linux."""
 
 _NGROUPS_MAX = 65536
 
@@ -90,7 +97,7 @@ def unixIdentity(credentials: tuple[int, int, int], sock: socket.socket | None =
     return Identity(
         transport="unix",
         pid=pid,
-        processStart=processStart(pid),
+        processStart=_startOfPeer(pid, sock),
         uid=uid,
         gid=gid,
         groups=frozenset(peerGroups(sock)),
@@ -110,6 +117,27 @@ def processStart(pid: int) -> int | None:
             return int(stat.read().rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _startOfPeer(pid: int, sock: socket.socket | None) -> int | None:
+    """When the process at the other end started.
+
+    @return: C{None} if it has gone, so that the number may be another's.
+    """
+    started = processStart(pid)
+    if sock is None:
+        return started
+    try:
+        handle = sock.getsockopt(socket.SOL_SOCKET, _PEERPIDFD)
+    except OSError as e:
+        return started if e.errno == errno.ENOPROTOOPT else None
+    try:
+        # It can be read when the process has ended.
+        watch = select.poll()
+        watch.register(handle, select.POLLIN)
+        return None if watch.poll(0) else started
+    finally:
+        os.close(handle)
 
 
 def peerGroups(sock: socket.socket | None) -> tuple[int, ...]:
