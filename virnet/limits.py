@@ -76,9 +76,12 @@ XML_MAX = STRING_MAX
 XML_DEPTH_MAX = 256
 """Levels of elements in one XML document: what libxml2, and so libvirt, takes."""
 
-XML_ELEMENTS_MAX = 32768
+XML_ELEMENTS_MAX = 16384
 """Elements of one XML document: far beyond any real one (a device has about ten), far below what keeps a
-server from its other clients for long."""
+server from its other clients for long: half a second."""
+
+XML_ATTRIBUTES_MAX = 65536
+"""Attributes of all elements of one XML document, for the same reason."""
 
 SEND_BUFFER = 65536
 """Bytes that may wait for a socket before producers are paused; Twisted's own figure."""

@@ -25,7 +25,7 @@ from virnet.hypervisor.memory.interfacexml import parseInterface
 from virnet.hypervisor.memory.networkxml import parseNetwork
 from virnet.hypervisor.memory.storagexml import parsePool, parseVolume
 from virnet.hypervisor.memory.xmlvalues import cpuSet, formatCPUs, scaled
-from virnet.limits import XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_MAX
+from virnet.limits import XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_MAX
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text())
 POOL = "<pool type='dir'><name>default-pool</name><target><path>/default-pool</path></target></pool>"
@@ -183,6 +183,17 @@ class Hostile(SynchronousTestCase):
         expected = f"XML error: document has more than {XML_ELEMENTS_MAX} elements"
         self.assertEqual(self.refused(domain("<a/>" * (XML_ELEMENTS_MAX - 4))), expected)
 
+    def test_attributes(self) -> None:
+        def spread(count: int) -> str:
+            # One is the domain's own.
+            return domain(
+                "<a b=''/>" * 1000 + "<a " + " ".join(f"b{n}=''" for n in range(count - 1001)) + "/>"
+            )
+
+        parseDomain(spread(XML_ATTRIBUTES_MAX), countingBytes())
+        expected = f"XML error: document has more than {XML_ATTRIBUTES_MAX} attributes"
+        self.assertEqual(self.refused(spread(XML_ATTRIBUTES_MAX + 1)), expected)
+
     def test_document_types_and_so_entities(self) -> None:
         expected = "XML error: document type declarations are refused"
         laughs = "<!ENTITY a 'ha'>" + "".join(
@@ -199,13 +210,13 @@ class Hostile(SynchronousTestCase):
 
     def test_many_devices_take_no_more_than_their_number(self) -> None:
         began = time.monotonic()
-        interfaces = "<interface/>" * 15000
-        controllers = "<controller type='scsi'/>" * 15000
+        interfaces = "<interface/>" * 8000
+        controllers = "<controller type='scsi'/>" * 8000
         parseDomain(domain(f"<devices>{interfaces}{controllers}</devices>"), countingBytes())
         names = ("vd" + a + b + c for a in LETTERS for b in LETTERS for c in LETTERS)
         disks = "".join(
             f"<disk><source file='/a'/><target dev='{name}'/></disk>"
-            for name, _ in zip(names, range(6000), strict=False)
+            for name, _ in zip(names, range(5000), strict=False)
         )
         parseDomain(domain(f"<devices>{disks}</devices>"), countingBytes())
         self.assertLess(time.monotonic() - began, 20)

@@ -2,8 +2,8 @@
 
 Rules:
 
-  - A document has at most C{XML_MAX} bytes, L{XML_DEPTH_MAX} levels and L{XML_ELEMENTS_MAX} elements; each is
-    judged before anything is built from what lies beyond.
+  - A document has at most C{XML_MAX} bytes, L{XML_DEPTH_MAX} levels, L{XML_ELEMENTS_MAX} elements and
+    L{XML_ATTRIBUTES_MAX} attributes; each is judged before anything is built from what lies beyond.
   - A document type declaration is refused, so there are no entities beyond XML's own five, and nothing
     outside the document is ever read.
   - Names keep their prefixes as they were written: what is only passed through comes out as it went in.
@@ -19,7 +19,7 @@ from xml.parsers import expat
 
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
-from virnet.limits import XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_MAX
+from virnet.limits import XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX, XML_MAX
 
 #: A line longer than this is not repeated in the error about it.
 CONTEXT_MAX = 2000
@@ -102,6 +102,7 @@ class _Reader:
         self.builder = TreeBuilder()
         self.open: list[tuple[str, int]] = []
         self.count = 0
+        self.attributes = 0
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
@@ -112,6 +113,9 @@ class _Reader:
         self.count += 1
         if self.count > XML_ELEMENTS_MAX:
             raise xmlError(f"document has more than {XML_ELEMENTS_MAX} elements")
+        self.attributes += len(attributes)
+        if self.attributes > XML_ATTRIBUTES_MAX:
+            raise xmlError(f"document has more than {XML_ATTRIBUTES_MAX} attributes")
         if len(self.open) >= XML_DEPTH_MAX:
             raise xmlError(f"document nests deeper than {XML_DEPTH_MAX} elements")
         self.open.append((name, self.parser.CurrentLineNumber))
