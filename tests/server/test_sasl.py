@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
@@ -46,6 +48,16 @@ def context(testcase: SynchronousTestCase) -> SASLContext:
 
 
 ALL = ("EXTERNAL", "SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN")
+
+
+CALLS = st.sampled_from(("authSASLInit", "authSASLStep", *ALL, "GSSAPI", ""))
+DATA = st.one_of(
+    st.none(),
+    st.binary(max_size=40),
+    st.sampled_from(
+        (b"n,,n=alice,r=abc", b"c=biws,r=abc,p=AAAA", b"\0bob\0wrong", b"\0alice\0secret", b"n,,n=bob,r=x")
+    ),
+)
 
 
 def users() -> InMemoryUsernamePasswordDatabaseDontUse:
@@ -286,6 +298,24 @@ class Failures(_Case):
         self.assertIn("invalid-proof", text)
         self.assertNotIn("hunter2", text)
         self.assertNotIn("secret", text)
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.tuples(CALLS, DATA), max_size=8))
+    def test_no_order_of_calls_lets_anybody_in_or_shuts_anybody_out(
+        self, calls: list[tuple[str, bytes | None]]
+    ) -> None:
+        self.connect(context(self))
+        for name, data in calls:
+            nil = (int(data is None), data or b"")
+            if name == "authSASLInit":
+                self.call(name)
+            elif name == "authSASLStep":
+                self.call(name, *nil)
+            else:
+                self.call("authSASLStart", name, *nil)
+            self.assertFalse(self.session.client.authenticated)
+        self.call("authSASLStep", 1, b"")
+        self.assertEqual(self.authenticate(PlainClientSession("bob", "secret"))[0], 1)
 
 
 class SlowCheckers(_Case):

@@ -98,6 +98,12 @@ class Judging(_Case):
         self.server.authenticated = True
         self.assertIsInstance(self.receive(REMOTE, 1, 1, CALL, 2, OK), CallReceived)
 
+    def test_who_is_admitted_may_call_and_send_larger_messages(self) -> None:
+        self.server = ServerConnection(PROGRAMS, authenticated=False, maximum=100)
+        self.assertRefused(self.receive(REMOTE, 1, 59, CALL, 1, OK), "authentication required")
+        self.server.admit()
+        self.assertIsInstance(self.receive(REMOTE, 1, 59, CALL, 2, OK, payload=bytes(100)), CallReceived)
+
     def test_the_numbers_of_authentication_mean_nothing_in_another_program(self) -> None:
         server = ServerConnection({(REMOTE + 1, 1): {66: "qemu's"}}, authenticated=False)
         (event,) = server.receive(message((REMOTE + 1, 1, 66, CALL, 0, OK)))
@@ -245,11 +251,13 @@ class Slots(_Case):
         self.assertFalse(self.server.unjudged)
         self.server.receive(call + call)
         self.assertTrue(self.server.unjudged)
+        self.assertTrue(self.server.waiting)
         self.server.release()
         self.server.resume()
         self.assertFalse(self.server.unjudged)
         self.server.receive(call[:1])
         self.assertTrue(self.server.unjudged)
+        self.assertFalse(self.server.waiting)
 
     def test_R009_a_slot_that_was_given_back_counts_when_it_is_held_again(self) -> None:
         self.server = ServerConnection(PROGRAMS, limit=1)

@@ -130,10 +130,13 @@ class GSSAPIServerSession(_GSSAPISession):
         """@param credentials: of L{acceptorCredentials}."""
         super().__init__(properties)
         self._context = gssapi().SecurityContext(creds=credentials, usage="accept")
+        self._asked = False
 
     def step(self, data: bytes | None) -> bytes | None:
-        if not data and self._next == self._token and not self._context.complete:
+        if not data and not self._asked:
+            self._asked = True
             return b""
+        self._asked = True
         return super().step(data)
 
     def _token(self, data: bytes) -> bytes | None:

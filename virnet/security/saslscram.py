@@ -93,10 +93,13 @@ class ScramServerSession(_ScramSession):
 
         self._scram = scramp().ScramMechanism(mechanism).make_server(keys)
         self._next = self._first
+        self._asked = False
 
     def step(self, data: bytes | None) -> bytes | None:
-        if data is None and self._next == self._first:
+        if data is None and not self._asked:
+            self._asked = True
             return None
+        self._asked = True
         return self._take(data or b"")
 
     def _first(self, message: str) -> str:
