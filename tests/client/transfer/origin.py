@@ -195,10 +195,13 @@ class _Patient:
         self.origin, self.request, self.clock = origin, request, clock
         self.data = memoryview(data)
         self.paused = False
+        self.scheduled = False
 
     def resumeProducing(self) -> None:
         self.paused = False
-        self.step()
+        if not self.scheduled:
+            self.scheduled = True
+            self.clock.callLater(0, self.step)
 
     def pauseProducing(self) -> None:
         self.paused = True
@@ -207,15 +210,17 @@ class _Patient:
         self.paused = True
 
     def step(self) -> None:
+        self.scheduled = False
         if self.paused:
             return
         piece, self.data = self.data[:65536], self.data[65536:]
-        if not piece:
+        if piece:
+            self.origin.write(self.request, bytes(piece))
+            if not self.paused:
+                self.resumeProducing()
+        else:
             self.request.unregisterProducer()
             self.request.finish()
-            return
-        self.origin.write(self.request, bytes(piece))
-        self.clock.callLater(0, self.step)
 
 
 def patient(clock: Any) -> Behaviour:
@@ -223,8 +228,9 @@ def patient(clock: Any) -> Behaviour:
 
     def behave(origin: Origin, request: Any) -> Any:
         producer = _Patient(origin, request, origin.begin(request), clock)
+        request.notifyFinish().addErrback(lambda _: producer.stopProducing())
         request.registerProducer(producer, True)
-        producer.step()
+        producer.resumeProducing()
         return NOT_DONE_YET
 
     return behave

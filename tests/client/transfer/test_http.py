@@ -75,9 +75,10 @@ class HTTPCase(WiredTestCase):
     def assertNothingOpen(self) -> None:
         self.turn()
         self.assertEqual([], [each for each in self.hosts.open if each.connected])
-        self.assertEqual(
-            [], [call for call in self.clock.getDelayedCalls() if call.getTime() > self.clock.seconds()]
-        )
+        # The libvirt server may have timers of its own.
+        timers = [each.func for each in self.clock.getDelayedCalls() if each.getTime() > self.clock.seconds()]
+        ours = [each for each in timers if not each.__module__.startswith("virnet.server")]
+        self.assertEqual([], ours)
 
     def assertNoImage(self) -> None:
         self.assertTrue(self.download(self.vol, 0, HEAD) == bytes(HEAD))
