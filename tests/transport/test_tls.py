@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import ssl
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -17,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tests.pki import DAY, HOUR, issue, revoke
+from tests.pki import DAY, HOUR, issue, revoke, write
 from tests.tls import (
     HOST,
     RecordPeer,
@@ -416,6 +417,20 @@ class Handshakes(SessionTestCase):
         self.assertEqual(second.take(), [b"\1"])
         self.assertFalse(second.tls.session_reused)
 
+    def test_not_even_when_two_come_at_the_same_time(self) -> None:
+        context = serverContext()
+        engines = context.engine(), context.engine()
+        one = RecordPeer.client(version="TLSv1_2")
+        two = RecordPeer.client(version="TLSv1_2")
+        self.patch(context, "engine", lambda: engines[0])
+        self.serverAndPeer(one, context)
+        two.tls = one.tls.context.wrap_bio(two._in, two._out, session=one.tls.session)
+        self.patch(context, "engine", lambda: engines[1])
+        recorder, _ = self.serverAndPeer(two, context)
+        self.assertTrue(two.tls.session_reused)
+        self.assertEqual(two.take(), [])
+        self.assertIn("the session was resumed", self.refusal(recorder).message)
+
 
 class Ends(SessionTestCase):
     """How sessions end."""
@@ -564,9 +579,11 @@ class Ends(SessionTestCase):
         self.assertEqual(first.received, [b"still here"])
 
     def test_certificates_are_changed_without_dropping_anybody(self) -> None:
-        context = serverContext()
+        directory = write(Path(self.mktemp()).absolute(), [authority()], server=serverOf())
+        context = TLSContext.forServer(pkipath=str(directory))
         old, peer = self.serverAndPeer(context=context)
-        context.credentials = serverContext(serverOf(name="renewed")).credentials
+        write(directory, [authority()], server=serverOf(name="renewed"))
+        context.reload()
         new = RecordPeer.client()
         self.serverAndPeer(new, context)
         for each, name in ((peer, "CN=server"), (new, "CN=renewed")):
@@ -582,14 +599,15 @@ class Objects(SessionTestCase):
     """What is left of sessions."""
 
     def test_R112_nothing_is_left_of_1000_sessions(self) -> None:
-        client, server = clientContext(), serverContext()
+        server = serverContext()
+        clients = [clientContext(priority=each) for each in ("-VERS-TLS1.3", "-VERS-TLS1.2")]
         kinds = (Engine, TLSSession, ssl.SSLContext, ssl.SSLObject)
 
         def count() -> int:
             gc.collect()
             return sum(isinstance(each, kinds) for each in gc.get_objects())
 
-        def session() -> None:
+        def session(client: TLSContext) -> None:
             ours, theirs = self.pair(client, server)
             ours.transport.write(b"hello")
             settle(self.clock)
@@ -598,10 +616,11 @@ class Objects(SessionTestCase):
             settle(self.clock)
             self.assertIsNot(theirs.lost, None)
 
-        session()
+        for client in clients:
+            session(client)
         before = count()
-        for _ in range(1000):
-            session()
+        for number in range(1000):
+            session(clients[number % 10 > 0])
         self.assertEqual(count(), before)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 

@@ -7,9 +7,8 @@ Rules:
   - A client without a certificate or without its key has none, and is refused by most servers; a server needs
     both.
   - The engine is Python's C{ssl} over memory. It sends no session tickets, on which libvirt's client fails;
-    nothing is resumed or renegotiated. Each session has an C{SSLContext} of its own, since one that is shared
-    keeps the TLS 1.2 sessions of all clients, with their certificates, for hours, and Python cannot tell it
-    not to.
+    nothing is resumed or renegotiated. An C{SSLContext} keeps TLS 1.2 sessions with the clients'
+    certificates for hours, which Python cannot tell it not to: one that has kept any gets no further ones.
   - A client judges the server's certificate after the handshake, OpenSSL does not. A server has to let
     OpenSSL judge that a client's certificate comes from an authority and is for clients, because it is not
     given one otherwise; everything else is judged after the handshake.
@@ -133,6 +132,8 @@ class Engine:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        if self._tls.session_reused:
+            raise ssl.SSLError(0, "the session was resumed")
         return True
 
     def read(self) -> tuple[bytes, bool]:
@@ -225,7 +226,7 @@ class TLSContext:
         self.verify = verify
         self.allowedDNs = None if allowedDNs is None else tuple(allowedDNs)
         self.priority: Priority = parsePriority(priority or DEFAULT)
-        self.credentials = self._load()
+        self._made: tuple[Credentials, ssl.SSLContext] = self._load()
         if probes.TLS_CONTEXT_NEW.listeners:
             probes.TLS_CONTEXT_NEW(
                 self,
@@ -309,18 +310,22 @@ class TLSContext:
 
         @raise RemoteError: they cannot be used; everything stays as it was.
         """
-        self.credentials = self._load()
+        self._made = self._load()
 
-    def _load(self) -> Credentials:
+    @property
+    def credentials(self) -> Credentials:
+        """What the sessions to come begin with."""
+        return self._made[0]
+
+    def _load(self) -> tuple[Credentials, ssl.SSLContext]:
         credentials = Credentials(self.files, self.role, self.sanity)
         try:
             # OpenSSL has rules of its own, on the length of keys for instance, and tells them only here.
-            self._contextOf(credentials)
+            return credentials, self._contextOf(credentials)
         except ssl.SSLError as e:
             paths = f"{self.files.key}, {self.files.certificate}"
             text = f"Unable to set x509 key and certificate: {paths}: {e.reason or e}"
             raise RemoteError.of(ErrorNumber.SYSTEM_ERROR, text, ErrorDomain.RPC) from e
-        return credentials
 
     def hostFor(self, address: str) -> str:
         """What clients have to call a server at an address for its certificate to be good.
@@ -349,8 +354,11 @@ class TLSContext:
 
     def engine(self) -> Engine:
         """Make the engine of a session."""
-        credentials = self.credentials
-        return Engine(self._contextOf(credentials), credentials, self.isServer)
+        credentials, context = self._made
+        if context.session_stats()["number"]:
+            context = self._contextOf(credentials)
+            self._made = credentials, context
+        return Engine(context, credentials, self.isServer)
 
     def _contextOf(self, credentials: Credentials) -> ssl.SSLContext:
         server = self.isServer

@@ -427,7 +427,7 @@ def _error(code: ErrorNumber, text: str) -> RemoteError:
 
 
 def _words(error: ssl.SSLError) -> str:
-    return str(error.reason or error).replace("_", " ").lower()
+    return str(getattr(error, "reason", None) or error).replace("_", " ").lower()
 
 
 def _peerOf(session: TLSSession) -> str:
