@@ -213,6 +213,17 @@ class GuidesTests(SynchronousTestCase):
     def test_serve_and_connect_over_TLS(self) -> None:
         self.follow("howto/tls.rst")
 
+    def test_connect_over_ssh(self) -> None:
+        requireTool(self, "virsh", "ssh", "ssh-keygen", "sshd", "nc")
+        self.follow("howto/ssh.rst")
+
+    def test_what_a_uri_means(self) -> None:
+        self.follow("reference/uris.rst")
+
+    def test_endpoint_strings(self) -> None:
+        requireTool(self, "nc")
+        self.follow("reference/endpoint-strings.rst")
+
     def test_move_data_through_streams(self) -> None:
         self.follow("howto/streams.rst")
 

@@ -1,14 +1,16 @@
 """A connection over the standard input and output of a program: ssh, or whatever a URI's C{command} names.
 
-- Both are one socket of a pair, so that the connection is a socket like any other: written through, closed
-  by halves. It carries no descriptors: what is behind the program is elsewhere.
-- What the program says on standard error is kept, L{STDERR_MAX} bytes of it, and is the reason that the
-  protocol is told when the program hangs up (C: C{virNetSocketReadWire}).
-- The protocol is told that the connection is lost when the program is gone and reaped, not before. It has
-  L{LINGER} seconds to go by itself when its socket closes, then is asked to (SIGTERM), as long again later
-  made to (SIGKILL). After C{abortConnection} it is asked at once.
-- When the reactor stops, a program that still runs is ended and waited for, without further ado.
-- Whatever fails on the way leaves no program and no descriptor behind.
+Rules:
+
+  - Both are one socket of a pair, so that the connection is a socket like any other: written through, closed
+    by halves. It carries no descriptors: what is behind the program is elsewhere.
+  - What the program says on standard error is kept, L{STDERR_MAX} bytes of it, and is the reason that the
+    protocol is told when the program hangs up (C: C{virNetSocketReadWire}).
+  - The protocol is told that the connection is lost when the program is gone and reaped, not before. It has
+    L{LINGER} seconds to go by itself when its socket closes, then is asked to (SIGTERM), as long again later
+    made to (SIGKILL). After C{abortConnection} it is asked at once.
+  - When the reactor stops, a program that still runs is ended and waited for, without further ado.
+  - Whatever fails on the way leaves no program and no descriptor behind.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """The transport that a protocol has over a channel of ssh within this process (L{virnet.transport.conch}).
 
-- The channel's window holds the host back: it grows when what came was taken, and not while reading is
-  paused. What is written beyond the host's window pauses the producer.
-- The end of what the command says is the end of the connection, unless the protocol can do with one half;
-  its status gets L{LINGER} seconds to come.
-- The protocol is told that the connection is lost when the one to the host is.
+Rules:
+
+  - The channel's window holds the host back: it grows when what came was taken, and not while reading is
+    paused. What is written beyond the host's window pauses the producer.
+  - The end of what the command says is the end of the connection, unless the protocol can do with one half;
+    its status gets L{LINGER} seconds to come.
+  - The protocol is told that the connection is lost when the one to the host is.
 """
 
 from __future__ import annotations
