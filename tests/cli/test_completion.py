@@ -99,6 +99,11 @@ class Bash(CompletionCase):
         self.assertEqual(["zsh"], self.offered("completion", "z"))
         self.assertEqual(["pool-lifecycle", "pool-refresh"], self.offered("events", "-e", "pool-"))
 
+    def test_actions_of_a_command_and_their_options(self) -> None:
+        self.assertEqual(["server"], self.offered("pki", "s"))
+        self.assertEqual(["--directory"], self.offered("pki", "check", "--di"))
+        self.assertEqual(["rsa"], self.offered("pki", "init", "--key", "r"))
+
     def test_files(self) -> None:
         self.assertEqual(["files"], self.offered("define", ""))
         self.assertEqual(["files"], self.offered("vol-upload", "v", "--pool", "p", "x"))

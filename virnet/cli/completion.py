@@ -70,6 +70,11 @@ def _taken(parser: Parser) -> _Taken:
     words: list[str] = []
     for action in parser._actions:
         if isinstance(action, _SubParsersAction):
+            # What one of its actions takes is offered for all of them.
+            words.append(_kind(action))
+            for each in map(_taken, action.choices.values()):
+                flags += [flag for flag in each.flags if flag not in flags]
+                values.update(each.values)
             continue
         if not action.option_strings:
             words.append(_kind(action))
