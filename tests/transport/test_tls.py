@@ -221,6 +221,17 @@ class Records(SessionTestCase):
         self.assertEqual(recorder.received, [b"call"])
         self.assertEqual(peer.take(), [b"\1"])
 
+    def test_records_in_pieces(self) -> None:
+        for version in VERSIONS:
+            recorder, link = self.link(serverContext())
+            peer = RecordPeer.client(version=version)
+            self.join(peer, link, readSize=1)
+            peer.write(b"question")
+            recorder.transport.write(b"answer")
+            settle(self.clock)
+            self.assertEqual(recorder.received, [b"question"])
+            self.assertEqual(peer.take(), [b"\1", b"answer"])
+
     def test_what_comes_while_paused_is_given_when_reading_goes_on(self) -> None:
         recorder, link = self.link(clientContext(), HOST)
         recorder.handshakeCompleted = (  # type: ignore[method-assign]
