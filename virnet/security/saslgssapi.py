@@ -105,14 +105,16 @@ class _GSSAPISession(SASLSession):
         if not SASL_BLOCK_MIN <= block <= SASL_PACKET_MAX:
             raise SASLError(f"the peer takes packets of {peerMax} bytes, which is not enough")
         error = gssapi().exceptions.GSSError
+        # The methods of the context do the same, and look up its arguments by name for each packet.
+        protect, reveal = gssapi().raw.wrap, gssapi().raw.unwrap
 
         def wrap(data: bytes) -> bytes:
-            wrapped: bytes = context.wrap(data, confidential).message
+            wrapped: bytes = protect(context, data, confidential).message
             return wrapped
 
         def unwrap(packet: bytes) -> bytes:
             try:
-                unwrapped = context.unwrap(packet)
+                unwrapped = reveal(context, packet)
             except error as e:
                 raise ValueError(str(e)) from None
             if confidential and not unwrapped.encrypted:
