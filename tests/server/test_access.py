@@ -470,6 +470,66 @@ class Events(_Case):
         self.assertEqual(self.heard("permit any domain:start"), [])
 
 
+class WhatIsPermitted(_Case):
+    """It works as it does without a policy."""
+
+    def test_streams(self) -> None:
+        pool = self.answer(self.root.storagePoolLookupByName("default-pool"))
+        xml = "<volume><name>v</name><capacity>1024</capacity></volume>"
+        vol = self.answer(self.root.storageVolCreateXML(pool, xml, 0))
+        remote = self.connect("permit any storage_vol:{data_read,data_write} name=v")
+        stream = self.answer(remote.storageVolUpload(vol, 0, 0, 0))
+        self.answer(stream.sendFrom([b"hello"]))
+        received: list[bytes] = []
+
+        class Target:
+            write = received.append
+
+        stream = self.answer(remote.storageVolDownload(vol, 0, 5, 0))
+        self.answer(stream.receiveInto(Target()))
+        self.assertEqual(b"".join(received), b"hello")
+        reader = self.connect("permit any storage_vol:data_read name=v")
+        self.denied(reader.storageVolUpload(vol, 0, 0, 0))
+
+    def test_an_implementation_that_takes_its_time(self) -> None:
+        answers: list[Deferred[Any]] = []
+
+        class Slow:
+            def domainLookupByUUID(self, uuid: bytes) -> Any:
+                return self.later()
+
+            async def domainGetOSType(self, dom: Domain) -> Any:
+                return await self.later()
+
+            def later(self) -> Deferred[Any]:
+                answers.append(Deferred())
+                return answers[-1]
+
+        server = NetServer(
+            Clock(), [served(REMOTE, Slow())], access=RuleFile("permit any domain:* name=w*", [REMOTE])
+        )
+        session = ServerSession(server=server)
+        dom = self.domains["web-1"]
+        call = callNamed(REMOTE, "domainGetOSType", 1, dom)
+        self.assertEqual(session.send(call), [])
+        answers.pop().callback(dom)
+        self.assertEqual(session.flush(), [])
+        answers.pop().callback("hvm")
+        (reply,) = session.flush()
+        self.assertEqual(REMOTE.byName["domainGetOSType"].decodeRet(reply.payload), "hvm")
+        # The client may go while the implementation is asked.
+        session.send(call)
+        session.lose()
+        answers.pop().callback(dom)
+        answers.pop().callback("hvm")
+
+    def test_an_error_of_the_implementation(self) -> None:
+        remote = self.connect("permit any domain:*")
+        error = self.error(remote.domainDestroy(self.domains["web-1"]))
+        self.assertEqual(error, self.error(self.root.domainDestroy(self.domains["web-1"])))
+        self.assertEqual(self.error(remote.domainGetVcpus(self.domains["web-1"], 1, 1))[0], 55)
+
+
 class OwnLookups(SynchronousTestCase):
     """Names prove nothing: what looks something up in a program of one's own may do more than that."""
 
