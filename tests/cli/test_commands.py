@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.trial.unittest import SynchronousTestCase
 
 from virnet._version import __version__
+from virnet.cli import definitions
 from virnet.cli.arguments import UsageError, parseArguments
 from virnet.cli.definitions import readFile
 from virnet.cli.events import DETAILS, KINDS, inWords
@@ -19,11 +22,14 @@ from virnet.cli.options import EVENTS
 from virnet.cli.output import Output
 from virnet.cli.session import Session, stateName
 from virnet.cli.table import COMMANDS, found
+from virnet.cli.usage import COUNTERS, Look, summed, usage
 from virnet.client import Connection
+from virnet.client.transfer import TransferError
 from virnet.errors import ConnectionLost, RemoteError, VirnetError
 from virnet.hypervisor.memory import MemoryHypervisor
 from virnet.hypervisor.session import sessionsOf
 from virnet.programs import REMOTE
+from virnet.programs.typedparams import TypedParams, ULLong
 from virnet.server import NetServer, ServerProgram
 from virnet.testing import ConnectedPair, connectedPair
 from virnet.transport.uri import parseURI
@@ -196,6 +202,272 @@ class Changing(CommandCase):
     def test_errors_are_the_servers(self) -> None:
         self.assertIn("already running", self.failure(RemoteError, "start", "test"))
         self.assertIn("(domain_definition)", self.failure(RemoteError, "define", "-", xml="<domain"))
+
+
+class Lives(CommandCase):
+    """
+    Each command says what it did.
+    """
+
+    def state(self, name: str) -> str:
+        found = json.loads(self.printed("info", name, "--json"))["state"]
+        assert isinstance(found, str)
+        return found
+
+    def test_suspend_and_resume(self) -> None:
+        self.assertEqual("Domain 'test' suspended\n", self.printed("suspend", "test"))
+        self.assertEqual("paused", self.state("test"))
+        self.assertEqual("Domain 'test' resumed\n", self.printed("resume", "test"))
+        self.assertEqual("running", self.state("test"))
+
+    def test_reboot(self) -> None:
+        self.assertEqual("Domain 'test' is being rebooted\n", self.printed("reboot", "test"))
+
+    def test_start_paused(self) -> None:
+        self.printed("define", "-", xml=WEB1)
+        # Like libvirt's, the test driver has no such thing: it was asked for it.
+        why = self.failure(RemoteError, "start", "web1", "--paused")
+        self.assertIn("unsupported flags (0x1)", why)
+
+    def test_undefine(self) -> None:
+        self.printed("define", "-", xml=WEB1)
+        self.assertEqual("Domain 'web1' has been undefined\n", self.printed("undefine", "web1"))
+        self.assertIn("failed to get domain 'web1'", self.failure(VirnetError, "info", "web1"))
+
+    def test_what_it_will_be(self) -> None:
+        self.assertIn("id='1'", self.printed("dumpxml", "test"))
+        self.assertNotIn("id='1'", self.printed("dumpxml", "--inactive", "test"))
+
+
+class Editing(CommandCase):
+    """
+    Nobody loses what he typed.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.printed("define", "-", xml=WEB1)
+        self.typed: Any = lambda text: text
+        self.patch(definitions, "runEditor", self.editor)
+        self.patch(definitions, "deferToThreadPool", lambda reactor, pool, call, *args: execute(call, *args))
+        self.pair.clock.getThreadPool = lambda: None  # type: ignore[attr-defined]
+
+    def editor(self, path: str) -> None:
+        """Stands for the user's."""
+        self.path = Path(path)
+        self.path.write_text(self.typed(self.path.read_text()))
+
+    def test_a_change(self) -> None:
+        self.typed = lambda text: text.replace("1024", "2048")
+        self.assertEqual("Domain 'web1' changed\n", self.printed("edit", "web1"))
+        self.assertEqual(2048, json.loads(self.printed("info", "web1", "--json"))["maxMemory"])
+        self.assertFalse(self.path.exists())
+
+    def test_no_change(self) -> None:
+        self.assertEqual("Domain 'web1' not changed\n", self.printed("edit", "web1"))
+        self.assertFalse(self.path.exists())
+
+    def test_what_is_refused_is_kept(self) -> None:
+        self.typed = lambda text: "<domain"
+        why = self.failure(VirnetError, "edit", "web1")
+        self.addCleanup(self.path.unlink)
+        self.assertTrue(why.endswith(f"; your text is in {self.path}"), why)
+        self.assertEqual("<domain", self.path.read_text())
+
+    def test_what_somebody_else_has_changed_is_not_overwritten(self) -> None:
+        def typed(text: str) -> str:
+            self.remote("domainDefineXML", WEB1.replace("1024", "4096"))
+            return text.replace("1024", "2048")
+
+        self.typed = typed
+        why = self.failure(VirnetError, "edit", "web1")
+        self.addCleanup(self.path.unlink)
+        self.assertEqual(f"domain 'web1' was changed by somebody else; your text is in {self.path}", why)
+        self.assertEqual(4096, json.loads(self.printed("info", "web1", "--json"))["maxMemory"])
+
+
+class Editors(SynchronousTestCase):
+    """
+    Which program is the editor, and what becomes of its failure.
+    """
+
+    def edit(self, command: str) -> str:
+        path = self.mktemp()
+        Path(path).write_text("one")
+        self.patch(os, "environ", {**os.environ, "VISUAL": command})
+        definitions.runEditor(path)
+        return Path(path).read_text()
+
+    def test_a_command_with_options(self) -> None:
+        self.assertEqual("two", self.edit("sed -i s/one/two/"))
+
+    def test_one_that_fails(self) -> None:
+        error = self.assertRaises(VirnetError, self.edit, "false")
+        self.assertEqual("the editor 'false' ended with status 1; nothing was changed", str(error))
+
+    def test_none(self) -> None:
+        error = self.assertRaises(VirnetError, self.edit, "/nonexistent/ed")
+        self.assertEqual("cannot run the editor '/nonexistent/ed': No such file or directory", str(error))
+        self.assertRaises(UsageError, self.edit, "'")
+
+
+class Listings(CommandCase):
+    """
+    Tables for people, JSON with the same for programs.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.pool = self.remote("storagePoolLookupByName", "default-pool")
+        for name, size in (("b", 1 << 30), ("a", 1000)):
+            xml = f"<volume><name>{name}</name><capacity>{size}</capacity><allocation>0</allocation></volume>"
+            self.remote("storageVolCreateXML", self.pool, xml, 0)
+
+    def test_pools(self) -> None:
+        self.assertEqual(
+            [
+                "Name           State     Autostart    Capacity   Allocation   Available",
+                "-----------------------------------------------------------------------",
+                "default-pool   running   no          100.0 GiB          0 B   100.0 GiB",
+            ],
+            self.printed("pool-list").splitlines(),
+        )
+        (pool,) = json.loads(self.printed("pool-list", "--json"))
+        self.assertEqual(
+            ["name", "uuid", "state", "autostart", "capacity", "allocation", "available"], list(pool)
+        )
+
+    def test_pools_that_are_not_active(self) -> None:
+        self.remote("storagePoolDestroy", self.pool)
+        self.assertNotIn("default-pool", self.printed("pool-list"))
+        self.assertIn("inactive", self.printed("pool-list", "--all"))
+
+    def test_volumes(self) -> None:
+        self.assertEqual(
+            [
+                "Name   Type   Capacity   Allocation   Path",
+                "-----------------------------------------------------",
+                "a      file     1000 B          0 B   /default-pool/a",
+                "b      file    1.0 GiB          0 B   /default-pool/b",
+            ],
+            self.printed("vol-list", "default-pool").splitlines(),
+        )
+        self.assertIn("default-pool   a      file", self.printed("vol-list"))
+        volumes = json.loads(self.printed("vol-list", "--json"))
+        self.assertEqual(["pool", "name", "path", "type", "capacity", "allocation"], list(volumes[0]))
+        self.assertEqual([1000, 1 << 30], [each["capacity"] for each in volumes])
+
+    def test_no_such_pool(self) -> None:
+        self.assertIn(
+            "failed to get pool 'x': Storage pool not found", self.failure(VirnetError, "vol-list", "x")
+        )
+
+    def test_networks(self) -> None:
+        self.assertEqual(
+            "default   active   no          yes          virbr0", self.printed("net-list").splitlines()[2]
+        )
+        (network,) = json.loads(self.printed("net-list", "--json"))
+        self.assertEqual(["name", "uuid", "state", "autostart", "persistent", "bridge"], list(network))
+        self.remote("networkDestroy", self.remote("networkLookupByName", "default"))
+        self.assertNotIn("default", self.printed("net-list"))
+        self.assertIn("inactive", self.printed("net-list", "--all"))
+
+
+class Watching(CommandCase):
+    """
+    C{top} as a program sees it.
+    """
+
+    def test_as_JSON(self) -> None:
+        self.printed("define", "-", xml=WEB1)
+        running = self.began("top", "--json", "--all", "--delay", "1")
+        self.pair.clock.advance(1)
+        self.pair.flush()
+        self.successResultOf(running)
+        rows = json.loads(self.taken())
+        self.assertEqual({"test", "web1"}, {row["name"] for row in rows})
+        self.assertEqual(
+            ["id", "name", "uuid", "state", "cpus", "cpuTime", "cpu", "memory", *COUNTERS], list(rows[0])
+        )
+
+    def test_rates(self) -> None:
+        """
+        Differences of what every disk and card has moved.
+        """
+        domain = self.remote("domainLookupByName", "test")
+
+        def look(cpuTime: int, factor: int) -> Look:
+            params = TypedParams()
+            for key in ("block.0.rd.bytes", "block.1.rd.bytes", "net.0.rx.bytes"):
+                params.add(key, ULLong(factor * 100))
+            params.add("block.0.rd.bytes.other", ULLong(7))
+            totals = {name: summed(params, *counter) for name, counter in COUNTERS.items()}
+            return Look(domain, 1, 2, cpuTime, 5, totals)
+
+        row = usage(look(3 * 10**9, 3), look(10**9, 1), 2.0)
+        self.assertEqual(100.0, row["cpu"])
+        self.assertEqual((200.0, None, 100.0, None), tuple(row[name] for name in COUNTERS))
+        first = usage(look(3 * 10**9, 3), None, 2.0)
+        self.assertEqual((None, None), (first["cpu"], first["diskRead"]))
+        anew = usage(look(10**9, 1), look(3 * 10**9, 3), 2.0)
+        self.assertEqual((None, None), (anew["cpu"], anew["diskRead"]))
+
+
+class Transferring(CommandCase):
+    """
+    C{vol-upload} and C{vol-download} for programs; what is shown to people is tested at a terminal.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.file = Path(self.mktemp())
+        self.file.write_bytes(b"data" * 100000)
+
+    def test_a_volume_that_is_made_for_it(self) -> None:
+        words = ("vol-upload", "a<b", "--pool", "default-pool", "--create", "1M", "--checksum", "md5")
+        said = json.loads(self.printed(*words, str(self.file), "--json"))
+        self.assertEqual(["pool", "volume", "data", "holes", "seconds", "checksum", "resumed"], list(said))
+        self.assertEqual(("a<b", 400000), (said["volume"], said["data"] + said["holes"]))
+        target = Path(self.mktemp())
+        said = json.loads(
+            self.printed("vol-download", "/default-pool/a<b", str(target), "--length", "400000", "--json")
+        )
+        self.assertEqual(self.file.read_bytes(), target.read_bytes())
+
+    def test_it_goes_when_it_fails(self) -> None:
+        words = (
+            "vol-upload",
+            "a",
+            "--pool",
+            "default-pool",
+            "--create",
+            "1M",
+            "--size",
+            "5",
+            "-q",
+            str(self.file),
+        )
+        self.assertIn("has 400000 bytes, not 5", self.failure(TransferError, *words))
+        self.assertNotIn("default-pool/a", self.printed("vol-list"))
+
+    def test_what_does_not_go_together(self) -> None:
+        def refused(*words: str) -> str:
+            options = parseArguments(words, {})
+            check = found(COMMANDS[options.command].prepare)
+            error = self.assertRaises(VirnetError, check, options, Output(self.stdout, self.stderr))
+            return str(error)
+
+        self.assertIn("either a file or --from", refused("vol-upload", "v"))
+        self.assertIn("either a file or --from", refused("vol-upload", "v", "f", "--from", "http://x/"))
+        self.assertIn("is not a URL", refused("vol-upload", "v", "--from", "file"))
+        self.assertIn("--create needs --pool", refused("vol-upload", "v", "f", "--create", "1M"))
+        self.assertIn("there is no checksum 'x'", refused("vol-download", "v", "f", "--checksum", "x"))
+        self.assertIn("cannot read /nonexistent: No such", refused("vol-upload", "v", "/nonexistent"))
+
+    def test_which_volume(self) -> None:
+        why = self.failure(UsageError, "vol-download", "v", "f")
+        self.assertEqual("which volume 'v'? give its --pool, or its path", why)
+        self.assertIn("failed to get volume '/x'", self.failure(VirnetError, "vol-download", "/x", "f"))
 
 
 class Files(SynchronousTestCase):

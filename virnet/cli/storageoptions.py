@@ -21,7 +21,7 @@ examples:
 """
 
 DOWNLOAD_EPILOG = """\
-FILE gets its name when all of it is there: until then it is FILE.part. With - it is standard output.
+FILE gets its name when all of it is there: until then it is FILE.part. - is standard output.
 """
 
 

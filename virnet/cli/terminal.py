@@ -145,7 +145,6 @@ class Screen:
             ready.callback(None)
 
     def connectionLost(self, reason: object) -> None:
-        """It is gone, and writing will say how; or the reactor stops, and then writing might wait for ever.
-        """
+        """It is gone, and writing will say how; or the reactor stops, and writing might wait for ever."""
         if select.select([], [self._fd], [], 0)[1]:
             self.doWrite()

@@ -65,12 +65,13 @@ async def look(connection: Connection, everything: bool) -> list[Look]:
             told = (info.state, info.nrVirtCpu, info.cpuTime, info.memory)
             known = [value if have is None else have for have, value in zip(known, told, strict=True)]
         state, cpus, cpuTime, memory = known
-        totals = {name: _sum(params, *counter) for name, counter in COUNTERS.items()}
+        totals = {name: summed(params, *counter) for name, counter in COUNTERS.items()}
         found.append(Look(record.dom, int(state or 0), cpus, cpuTime, memory, totals))
     return found
 
 
-def _sum(params: TypedParams, family: str, name: str) -> int | None:
+def summed(params: TypedParams, family: str, name: str) -> int | None:
+    """Add up a counter of all devices of a family; C{None} where there is none."""
     values = [
         int(value)
         for key, value in params.items()

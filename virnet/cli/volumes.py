@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import sys
@@ -72,7 +73,6 @@ async def uploadCommand(session: Session) -> None:
     stdin = sys.stdin.buffer if source == "-" else None
     bar = barFor(safe(volume.name), options.quiet or session.output.asJSON)
     result = await _shown(
-        session,
         bar,
         upload(
             session.reactor,
@@ -98,7 +98,6 @@ async def downloadCommand(session: Session) -> None:
     toStandardOutput = options.file == "-"
     bar = barFor(safe(volume.name), options.quiet or session.output.asJSON)
     result = await _shown(
-        session,
         bar,
         download(
             session.reactor,
@@ -118,13 +117,13 @@ async def downloadCommand(session: Session) -> None:
         _tell(session, volume, "downloaded", result)
 
 
-async def _shown(session: Session, bar: Silent, transfer: Any) -> Transferred:
+async def _shown(bar: Silent, transfer: Any) -> Transferred:
     """Have a transfer with its bar, which goes away with it, or with the command."""
-    trigger = session.reactor.addSystemEventTrigger("during", "shutdown", bar.close)
+    atexit.register(bar.close)
     try:
         result: Transferred = await transfer
     finally:
-        session.reactor.removeSystemEventTrigger(trigger)
+        atexit.unregister(bar.close)
         bar.close()
     return result
 
