@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.pki import write
+from tests.tls import authority
 from virnet.errors import URIError
+from virnet.security.tlsfiles import defaultFiles
 from virnet.transport.config import Caller, ClientConfig
 from virnet.transport.endpoints import endpointFor
 from virnet.transport.explain import explain
@@ -85,6 +89,20 @@ class Explaining(SynchronousTestCase):
             found = values(uri)
             self.assertEqual((found["host"], found["port"]), (host, port))
         self.assertEqual(reasons("qemu://h/system")["transport"], "the URI has a host")
+
+    def test_certificates(self) -> None:
+        found, why = values("qemu+tls://h/system"), reasons("qemu+tls://h/system?no_verify=1")
+        self.assertEqual(found["cafile"], defaultFiles("client").authorities)
+        self.assertEqual((found["priority"], found["verify"]), ("NORMAL", True))
+        self.assertEqual(why["verify"], "the parameter 'no_verify'")
+        directory = self.mktemp()
+        write(Path(directory), [authority()])
+        uri = f"qemu+tls://h/system?pkipath={directory}&tls_priority=SECURE256"
+        found, why = values(uri), reasons(uri)
+        self.assertEqual(found["keyfile"], f"{directory}/clientkey.pem")
+        self.assertEqual(found["priority"], "SECURE256")
+        self.assertEqual(why["cafile"], "the parameter 'pkipath'")
+        self.assertEqual(why["keyfile"], "the parameter 'pkipath', but there is none")
 
     def test_ssh_within_the_process(self) -> None:
         found = values("qemu+libssh2://h/system?keyfile=/k&known_hosts=/n&proxy=native")

@@ -32,6 +32,12 @@ _TITLES = {
     "user": "User",
     "keys": "Keys",
     "known_hosts": "Known hosts",
+    "cafile": "Authority",
+    "crlfile": "Revoked",
+    "certfile": "Certificate",
+    "keyfile": "Its key",
+    "priority": "Ciphers",
+    "verify": "Checks",
     "name": "Opens",
     "readonly": "Read-only",
 }

@@ -6,11 +6,14 @@ is looked at is what they look at: the environment, C{libvirt.conf}, which socke
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from shlex import join
 from typing import Any, NamedTuple
 
+from virnet.security.priorities import DEFAULT
+from virnet.security.tlsfiles import defaultFiles, directoryFiles
 from virnet.transport.config import Caller, resolveURI
 from virnet.transport.sockets import chooseSocket, isSession
 from virnet.transport.ssh import Command, externalCommand, sshCommand
@@ -103,6 +106,22 @@ def _way(uri: ConnectionURI, readonly: bool, caller: Caller) -> Iterator[Decisio
         case _:
             yield Decision("host", uri.host or "localhost", "the URI" if uri.host else "the default")
             yield Decision("port", uri.port, _whyPort(uri))
+            if uri.transport == "tls":
+                yield from _credentials(uri, caller)
+
+
+def _credentials(uri: ConnectionURI, caller: Caller) -> Iterator[Decision]:
+    pkipath = uri.params.get("pkipath")
+    files = directoryFiles(pkipath, "client") if pkipath else defaultFiles("client")
+    why = "the parameter 'pkipath'" if pkipath else "where libvirt looks"
+    for what, path in zip(("cafile", "crlfile", "certfile", "keyfile"), files, strict=True):
+        if path is not None:
+            yield Decision(what, path, why if os.path.exists(path) else f"{why}, but there is none")
+    given, configured = uri.params.get("tls_priority"), caller.config.tlsPriority
+    why = "the parameter 'tls_priority'" if given else caller.config.filename if configured else "the default"
+    yield Decision("priority", given or configured or DEFAULT, why)
+    why = "the parameter 'no_verify'" if uri.flag("no_verify") else "it has to be trusted, and be the host's"
+    yield Decision("verify", not uri.flag("no_verify"), why)
 
 
 def _whyPort(uri: ConnectionURI) -> str:
