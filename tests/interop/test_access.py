@@ -67,15 +67,15 @@ class _Case(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
         self.directory.chmod(0o755)
 
-    def serve(self, *options: str) -> None:
+    def serve(self, *options: str, rules: str = RULES) -> None:
         """Start our daemon with the rules; everybody may connect."""
-        rules = self.directory / "rules"
-        rules.write_text(RULES)
+        path = self.directory / "rules"
+        path.write_text(rules)
         self.path = self.directory / "all"
         self.daemon = VirnetDaemon(
             self.directory / "d",
             "--access-rules",
-            str(rules),
+            str(path),
             "--listen",
             f"unix:{self.path}:mode=666",
             *options,
@@ -214,19 +214,70 @@ class Sockets(_Case):
 
 class Libvirtd(_Case):
     """
-    What a refusal is with libvirtd and its access driver.
+    The same user, the same rules, the same calls: libvirtd with its access driver, and our daemon.
     """
 
-    def test_code_and_domain_are_ours_too(self) -> None:
-        reason = usable()
-        if reason is not None:
-            raise SkipTest(reason)
-        actions = dict.fromkeys(("org.libvirt.unix.manage", "org.libvirt.api.connect.getattr"), "yes")
-        bus = PolkitBus(
-            'polkit.addRule(function(action, subject) { if (action.id == "org.libvirt.api.connect.getattr" &&'
-            ' subject.user == "games") return polkit.Result.NO; });',
-            actions,
-        )
+    #: What libvirtd asks polkit about; everybody may, unless a rule says otherwise.
+    ACTIONS = (
+        "unix.manage",
+        "api.connect.getattr",
+        "api.connect.read",
+        "api.connect.search-storage-pools",
+        "api.storage-pool.getattr",
+        "api.storage-pool.read",
+        "api.storage-pool.write",
+        "api.storage-pool.start",
+        "api.storage-pool.stop",
+        "api.storage-pool.search-storage-vols",
+    )
+
+    POLKIT = """\
+    polkit.addRule(function(action, subject) {
+        if (subject.user == "root") return polkit.Result.YES;
+        if (subject.user == "news" && action.id == "org.libvirt.api.connect.getattr") return polkit.Result.NO;
+        if (action.id.indexOf("org.libvirt.api.storage-pool.") == 0) {
+            var word = action.id.split(".")[4];
+            var may = (word == "getattr" || word == "read") && action.lookup("pool_name") == "p1";
+            return may ? polkit.Result.YES : polkit.Result.NO;
+        }
+    });
+    """
+
+    OURS = """\
+    permit uid:0 *
+    deny   uid:9 connect:getattr
+    permit any   connect:{getattr,read,search_storage_pools}
+    permit any   storage_pool:{getattr,read} name=p1
+    """
+
+    POOL = "<pool type='dir'><name>{name}</name><target><path>{directory}</path></target></pool>"
+
+    CALLS = (
+        "[each.name() for each in connection.listAllStoragePools()]",
+        "connection.listStoragePools()",
+        "connection.numOfStoragePools()",
+        "connection.storagePoolLookupByName('p1').isActive()",
+        "connection.storagePoolLookupByName('p1').destroy()",
+        "connection.storagePoolLookupByName('p1').numOfVolumes()",
+        "connection.storagePoolLookupByName('p2').name()",
+        "connection.storagePoolLookupByName('p3').name()",
+    )
+
+    NOT_THERE = (49, "Storage pool not found: no storage pool with matching name 'p3'")
+
+    def outcomes(self, uri: str) -> tuple[list[Any], Any]:
+        """What becomes of the calls of one user, and of another one's connection."""
+        for name in ("p1", "p2"):
+            (self.directory / name).mkdir(exist_ok=True)
+            xml = self.POOL.format(name=name, directory=self.directory / name)
+            self.assertEqual(
+                self.does(0, f"connection.storagePoolCreateXML({xml!r}).name()", uri=uri), [name]
+            )
+        return self.does(5, *self.CALLS, uri=uri), self.does(9, *self.CALLS, uri=uri)
+
+    def theirs(self) -> tuple[list[Any], Any]:
+        """With libvirtd."""
+        bus = PolkitBus(self.POLKIT, {f"org.libvirt.{each}": "yes" for each in self.ACTIONS})
         bus.start()
         self.addCleanup(bus.stop)
         settings = POLKIT_CONFIG + 'access_drivers = [ "polkit" ]\n'
@@ -234,8 +285,20 @@ class Libvirtd(_Case):
         with OnABus(bus.address):
             daemon.start()
         self.addCleanup(daemon.stop)
-        uri = f"storage:///system?socket={daemon.socketPath}"
-        self.assertEqual(self.does(9, "connection.isAlive()", uri=uri), [1])
-        refused = self.does(5, uri=uri)
-        self.assertEqual(refused, [88, 55, "access denied: 'storage' denied access"])
-        self.assertEqual(refused[:2], DENIED[:2])
+        return self.outcomes(f"storage:///system?socket={daemon.socketPath}")
+
+    def ours(self) -> tuple[list[Any], Any]:
+        """With our daemon."""
+        self.serve(rules=self.OURS)
+        return self.outcomes(f"test+unix:///default?socket={self.path}")
+
+    def test_the_same_is_seen_done_and_refused(self) -> None:
+        reason = usable()
+        if reason is not None:
+            raise SkipTest(reason)
+        for (calls, connection), denier in ((self.theirs(), "storage"), (self.ours(), "virnet")):
+            denied = [88, 55, f"access denied: '{denier}' denied access"]
+            *found, missing = calls
+            self.assertEqual(found, [["p1"], ["p1"], 1, 1, denied, denied, denied])
+            self.assertEqual((missing[0], missing[2]), self.NOT_THERE)
+            self.assertEqual(connection, denied)
