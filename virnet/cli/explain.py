@@ -5,18 +5,12 @@ C{uri explain}: what opening a URI would do, each decision with its reason. Noth
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from virnet.cli.arguments import UsageError, defaultURI
 from virnet.cli.output import Output
 from virnet.transport.config import Caller
 from virnet.transport.explain import explain
-
-EPILOG = """\
-'virnet uri' asks the server. 'virnet uri explain [URI]' asks nobody: it says what opening the URI, by
-default the one that other commands would use, comes to: the socket or the command line, what the server
-is told to open, and where each of these comes from.
-"""
 
 _TITLES = {
     "uri": "URI",
@@ -41,13 +35,6 @@ _TITLES = {
     "name": "Opens",
     "readonly": "Read-only",
 }
-
-
-def options(parser: ArgumentParser) -> None:
-    """C{uri}"""
-    parser.epilog = EPILOG
-    parser.add_argument("action", nargs="?", metavar="explain", help="say what opening a URI would do")
-    parser.add_argument("uri", nargs="?", metavar="URI", help="which (default the one of -c)")
 
 
 def prepare(options: Namespace, output: Output) -> bool:

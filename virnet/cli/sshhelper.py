@@ -11,7 +11,7 @@ C{virt-ssh-helper} is.
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -28,21 +28,6 @@ from virnet.transport.defaults import defaultSocketPath
 from virnet.transport.endpoints import socketEndpoint
 from virnet.transport.sockets import chooseSocket
 from virnet.transport.uri import parseURI
-
-EPILOG = """\
-Run by ssh, not by people. virsh and virnet look for virt-ssh-helper on the host; where only virnet is, let
-that name lead to this one:
-
-  ln -s "$(command -v virnet)" /usr/local/bin/virt-ssh-helper
-
-"""
-
-
-def options(parser: ArgumentParser) -> None:
-    """C{ssh-helper}"""
-    parser.epilog = EPILOG
-    parser.add_argument("uri", metavar="URI", help="what shall be opened; its socket is looked for here")
-    parser.add_argument("--socket", metavar="PATH", help="lead to this socket, whatever the URI is")
 
 
 async def helper(reactor: Any, options: Namespace, output: Output) -> None:

@@ -104,7 +104,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "uri": Command(
             "print the URI that the server gives itself, or explain one",
             "host:uri",
-            "explain:options",
+            "urioptions:uri",
             json=True,
             prepare="explain:prepare",
         ),
@@ -149,7 +149,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "ssh-helper": Command(
             "lead from ssh to a server of this host",
             "sshhelper:helper",
-            "sshhelper:options",
+            "urioptions:helper",
             kind=REACTOR,
         ),
         "completion": Command(
