@@ -94,6 +94,9 @@ class Bytes(SynchronousTestCase):
         self.protocol = self.kind()
         self.transport = Transport(self.ours, self.protocol)
         self.reader = SocketReader(self.transport)
+        # Twice in a row: nobody else is there.
+        self.transport.doRead()
+        self.ours.sizes.clear()
 
     def test_what_has_come_is_handed_on(self) -> None:
         self.peer.send(b"message")
@@ -133,6 +136,22 @@ class Bytes(SynchronousTestCase):
         self.peer.send(b"first")
         self.assertIsNone(self.transport.doRead())
         self.assertEqual(self.protocol.pieces, [b"first", *[b"next"] * 7])
+
+    def test_nobody_is_served_more_often_than_others(self) -> None:
+        theirs, second = socket.socketpair()
+        self.addCleanup(theirs.close)
+        self.addCleanup(second.close)
+        other = Transport(Counting(second), self.kind())
+        SocketReader(other)
+        self.protocol.then = lambda: self.peer.send(b"next")
+        other.protocol.then = lambda: theirs.send(b"next")
+        self.peer.send(b"first")
+        theirs.send(b"first")
+        for _ in range(3):
+            other.doRead()
+            self.transport.doRead()
+        self.assertEqual(len(self.protocol.pieces), 3)
+        self.assertEqual(len(other.protocol.pieces), 3)
 
     def test_who_is_slow_is_not_asked_again_for_some_time(self) -> None:
         attempts = []

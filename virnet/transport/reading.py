@@ -8,7 +8,8 @@ own. When to read, what the end of a connection means, and all else stays the tr
   - There is room for much only when much has come before: beyond 128 KiB each read may cost a C{mmap(2)}.
   - A peer that waits for each answer has often sent its next call by the time it takes to go back to the
     reactor and ask the kernel who has something to say. So when a call was handled the socket is read again,
-    up to C{_TURNS} times; then others have theirs. Peers for which this has not paid are spared the attempt.
+    up to C{_TURNS} times: but only as long as no other connection was read in between, so that nobody is
+    served more often than others, and not where it did not pay.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import socket
 from array import array
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
@@ -24,7 +25,7 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from virnet.limits import READ_MAX, READ_MIN
 
 _TURNS = 8
-"""Reads of one connection before the others have their turn."""
+"""Reads of one connection before the reactor looks for others."""
 
 _CALL = 4096
 """Bytes that a call may have, or a few: who sends more at once does not wait for each answer, and is better
@@ -39,8 +40,6 @@ _PAUSE = 32
 _ANCILLARY = socket.CMSG_SPACE(253 * array("i").itemsize)
 """Room for the descriptors that Linux passes at once (C: C{SCM_MAX_FD})."""
 
-_CLOSE_ON_EXEC = socket.MSG_CMSG_CLOEXEC
-
 
 class SocketReader:
     """Reads one socket.
@@ -48,7 +47,10 @@ class SocketReader:
     @ivar reading: whether more shall be read; who pauses or closes the transport says it here too.
     """
 
-    __slots__ = ("reading", "_luck", "_receive", "_size", "_transport")
+    __slots__ = ("reading", "_luck", "_receive", "_receiveMessage", "_size", "_transport")
+
+    _last: ClassVar[SocketReader | None] = None
+    """The one that was read last."""
 
     def __init__(self, transport: Any) -> None:
         """@param transport: connected, with a plain socket; it is read by this from now on."""
@@ -57,82 +59,61 @@ class SocketReader:
         self._luck = _LUCK
         self._size = READ_MIN
         self._transport = transport
-        self._receive: Callable[..., Any]
+        self._receive: Callable[[int], bytes] = sock.recv
         if sock.family == socket.AF_UNIX and IFileDescriptorReceiver.providedBy(transport.protocol):
-            self._receive = sock.recvmsg
-            transport.doRead = self._readMessages
-        else:
-            self._receive = sock.recv
-            transport.doRead = self._readBytes
+            self._receiveMessage = sock.recvmsg
+            self._receive = self._receiveWithDescriptors
+        transport.doRead = self.doRead
 
-    def _readBytes(self) -> Exception | None:
-        """Read what has come, and give it to the protocol.
+    def doRead(self) -> Exception | None:
+        """Read what has come, and give it to the protocol: the reactor calls this.
 
         @return: why the connection is over; C{None} while it is not.
         """
-        turns = 0
+        further = self._furtherReads()
+        again = False
         while True:
             try:
                 data = self._receive(self._size)
             except BlockingIOError:
-                if turns:
-                    self._unlucky()
+                if again:
+                    self._luck = self._luck - 1 or -_PAUSE
                 return None
             except OSError:
                 return CONNECTION_LOST
             if not data:
                 return CONNECTION_DONE
-            turns += 1
-            if not self._received(data, turns):
+            if again:
+                self._luck = _LUCK
+            count = len(data)
+            self._size = READ_MAX if count >= READ_MIN else READ_MIN
+            self._transport.protocol.dataReceived(data)
+            if not further or count >= _CALL or not self.reading:
                 return None
+            further -= 1
+            again = True
 
-    def _readMessages(self) -> Exception | None:
-        """The same where descriptors may come."""
-        turns = 0
-        while True:
-            try:
-                data, ancillary, _, _ = self._receive(self._size, _ANCILLARY, _CLOSE_ON_EXEC)
-            except BlockingIOError:
-                if turns:
-                    self._unlucky()
-                return None
-            except OSError:
-                return CONNECTION_LOST
-            if ancillary:
-                self._descriptorsReceived(ancillary)
-            if not data:
-                return CONNECTION_DONE
-            turns += 1
-            if not self._received(data, turns):
-                return None
-
-    def _received(self, data: bytes, turns: int) -> bool:
-        """Hand on what was read.
-
-        @param turns: how often that was.
-        @return: whether to read again at once.
-        """
-        count = len(data)
-        self._size = READ_MAX if count >= READ_MIN else READ_MIN
-        if turns > 1:
-            self._luck = _LUCK
-        self._transport.protocol.dataReceived(data)
+    def _furtherReads(self) -> int:
+        """How often to read again at once, at the most."""
+        if SocketReader._last is not self:
+            SocketReader._last = self
+            return 0
         if self._luck <= 0:
             self._luck += 1
-            return False
-        return count < _CALL and self.reading and turns < _TURNS
+            return 0
+        return _TURNS - 1
 
-    def _unlucky(self) -> None:
-        """Nothing was there so soon."""
-        self._luck = self._luck - 1 or -_PAUSE
-
-    def _descriptorsReceived(self, ancillary: list[tuple[int, int, bytes]]) -> None:
+    def _receiveWithDescriptors(self, size: int) -> bytes:
+        data, ancillary, _, _ = self._receiveMessage(size, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 for fd in array("i", content):
                     self._transport.protocol.fileDescriptorReceived(fd)
+        return data
 
     def stop(self) -> None:
-        """Read nothing more; forget the transport, which knows this."""
+        """Read nothing more, and let go of the transport, which knows this."""
         self.reading = False
         vars(self._transport).pop("doRead", None)
+        if SocketReader._last is self:
+            SocketReader._last = None
