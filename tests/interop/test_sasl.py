@@ -8,6 +8,7 @@ database of users.
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.contracts.sasl import Exchange, SASLContract, stepped
 from tests.interop.kerberos import REALM, TOOLS, Realm
@@ -35,6 +36,9 @@ from virnet.security.saslgssapi import GSSAPIClientSession, GSSAPIServerSession,
 from virnet.security.scramfile import ScramFile
 
 SECONDS = 60.0
+
+#: The system's own, which has libvirt-python.
+PYTHON = "/usr/bin/python3"
 
 SCRAMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1")
 
@@ -312,6 +316,68 @@ class VirshOnUs(_Case, SynchronousTestCase):
             self.assertTrue(virsh.ask("hostname"))
         status, _, errors = virsh.finish(SECONDS, "quit\n")
         self.assertEqual((status, errors), (0, ""))
+
+
+BINDING = """
+import json, sys, libvirt
+
+libvirt.registerErrorHandler(lambda *_: None, None)
+uri, user, password = sys.argv[1:]
+asked = []
+known = {libvirt.VIR_CRED_AUTHNAME: user, libvirt.VIR_CRED_PASSPHRASE: password}
+
+def answer(credentials, _):
+    for credential in credentials:
+        asked.append(credential[0])
+        credential[4] = known[credential[0]]
+    return 0
+
+try:
+    connection = libvirt.openAuth(uri, [list(known), answer, None], 0)
+except libvirt.libvirtError as e:
+    print(json.dumps([e.get_error_code(), e.get_error_domain(), e.get_error_message(), asked]))
+else:
+    print(json.dumps([connection.lookupByName("test").ID(), connection.isSecure(), asked]))
+"""
+
+
+class BindingOnUs(_Case, SynchronousTestCase):
+    """libvirt-python on our daemon, and on a libvirtd: both must look the same."""
+
+    def setUp(self) -> None:
+        requireTool(self, "libvirtd", "saslpasswd2", PYTHON, *TOOLS)
+        requireModule(self, "gssapi")
+        if subprocess.run([PYTHON, "-c", "import libvirt"], capture_output=True).returncode:
+            if os.environ.get("CI"):
+                self.fail("libvirt-python is not installed, and in CI nothing may be missing")
+            raise SkipTest("libvirt-python is not installed")
+        self.logout()
+        self.environment(LIBVIRT_AUTH_FILE=os.devnull)
+
+    def ask(self, uri: str, user: str, password: str = PASSWORD) -> Any:
+        """What the binding says."""
+        command = [PYTHON, "-c", BINDING, uri, user, password]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        self.assertEqual(done.stderr, "")
+        return json.loads(done.stdout)
+
+    def test_passwords_from_a_callback(self) -> None:
+        for mechanism in SCRAMS:
+            uris = (ours().unix(auth=f"sasl.{mechanism}"), f"{theirs().uri}&auth=sasl.{mechanism}")
+            for user, password in (
+                ("alice", PASSWORD),
+                ("alice", "wrong"),
+                ("nobody", "x"),
+                ("mallory", PASSWORD),
+            ):
+                us, them = (self.ask(uri, user, password) for uri in uris)
+                self.assertEqual(us, them, (mechanism, user))
+
+    def test_kerberos(self) -> None:
+        self.login()
+        us, them = (self.ask(uri, "", "") for uri in (ours().tcp(), theirs().tcpURI))
+        self.assertEqual(us, them)
+        self.assertEqual(us, [1, 1, []])
 
 
 class _Client(_Case, TestCase):
