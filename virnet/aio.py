@@ -1,5 +1,7 @@
 """Twisted's Deferreds in asyncio programs.
 
+A program reads like this::
+
     async def main():
         async with await virnet.connect(aio.reactor(), "qemu+unix:///system") as connection:
             domain = await connection.domain("web")

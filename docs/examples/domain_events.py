@@ -11,21 +11,24 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 import virnet
-from virnet.programs.constants import DomainEventID, DomainEventType
-from virnet.programs.values import Domain
+from virnet.objects import Domain, Event
 
 
-def happened(domain: Domain, event: int, detail: int) -> None:
-    print(f"event: {domain.name} {DomainEventType(event).name.lower()}")
+async def listen(domain: Domain) -> None:
+    async with domain.events() as events:
+        await domain.suspend()
+        await domain.resume()
+        async for event in events:
+            if isinstance(event, Event):
+                happened = event.details["event"]
+                print("event:", domain.name, happened.name.lower())
+                if happened.name == "RESUMED":
+                    return
 
 
 async def main(reactor: Any, uri: str, name: str) -> None:
     async with await virnet.connect(reactor, uri) as host:
-        subscription = await host.domainEvents.subscribe(DomainEventID.LIFECYCLE, happened)
-        domain = await host.remote.domainLookupByName(name)
-        await host.remote.domainSuspend(domain)
-        await host.remote.domainResume(domain)
-        await subscription.cancel()
+        await listen(await host.domain(name))
 
 
 if __name__ == "__main__":

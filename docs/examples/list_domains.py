@@ -18,11 +18,10 @@ from virnet.programs.constants import DomainState
 async def domains(reactor: Any, uri: str) -> list[str]:
     """A line for each domain of a host."""
     async with await virnet.connect(reactor, uri, readonly=True) as host:
-        found, _ = await host.remote.connectListAllDomains(1, 0)
-        states = await gatherResults([host.remote.domainGetState(domain, 0) for domain in found])
+        found = await host.domains()
+        states = await gatherResults([domain.state() for domain in found])
         return [
-            f"{domain.name} ({DomainState(state).name})"
-            for domain, (state, _) in zip(found, states, strict=True)
+            f"{domain.name} ({DomainState(state).name})" for domain, state in zip(found, states, strict=True)
         ]
 
 

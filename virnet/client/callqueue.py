@@ -1,13 +1,15 @@
 """The calls of a connection that comes and goes: which wait, which are on their way, how each ends.
 
-- At most C{limit} calls are in flight; further ones wait, first come first served. A call holds its place
-  until its answer has come or the connection is gone, also when nobody waits for it any more: that is what
-  the server counts.
-- Without a connection a call waits for the next one, or is refused at once where that is wanted. What waits
-  was not sent, and a lost connection does not touch it.
-- A call in flight fails with its connection, once; it is never sent again by itself.
-- A call that is cancelled or out of time while it waits is never sent; one in flight is forgotten, and what
-  its late answer brings is swallowed: a stream is aborted, descriptors are closed.
+Rules that live here:
+
+  - At most C{limit} calls are in flight; further ones wait, first come first served. A call holds its place
+    until its answer has come or the connection is gone, also when nobody waits for it any more: that is what
+    the server counts.
+  - Without a connection a call waits for the next one, or is refused at once where that is wanted. What waits
+    was not sent, and a lost connection does not touch it.
+  - A call in flight fails with its connection, once; it is never sent again by itself.
+  - A call that is cancelled or out of time while it waits is never sent; one in flight is forgotten, and what
+    its late answer brings is swallowed: a stream is aborted, descriptors are closed.
 """
 
 from __future__ import annotations

@@ -23,16 +23,12 @@ from virnet.client.client import NetClient
 from virnet.errors import ConnectionLost, ProtocolError
 from virnet.programs import REMOTE
 from virnet.programs.base import Procedure
-from virnet.programs.eventfamilies import (
-    DOMAIN,
-    NETWORK,
-    NODE_DEVICE,
-    SECRET,
-    STORAGE_POOL,
-    Family,
-)
-
-__all__ = ["DOMAIN", "NETWORK", "NODE_DEVICE", "SECRET", "STORAGE_POOL", "EventRegistry", "Family"]
+from virnet.programs.eventfamilies import DOMAIN as DOMAIN
+from virnet.programs.eventfamilies import NETWORK as NETWORK
+from virnet.programs.eventfamilies import NODE_DEVICE as NODE_DEVICE
+from virnet.programs.eventfamilies import SECRET as SECRET
+from virnet.programs.eventfamilies import STORAGE_POOL as STORAGE_POOL
+from virnet.programs.eventfamilies import Family as Family
 
 T = TypeVar("T")
 

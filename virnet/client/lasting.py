@@ -1,10 +1,12 @@
 """Subscriptions that outlast the connection they were made on.
 
-- After a reconnect each is made again, one after the other, before any call that waits is sent: who lists
-  things after that misses nothing.
-- The first thing that a subscriber then hears is a L{Gap}: from when to when events may have passed unheard.
-  What comes while it is made again waits behind that.
-- One that the server refuses to make again ends; its gap says why.
+Rules that live here:
+
+  - After a reconnect each is made again, one after the other, before any call that waits is sent: who lists
+    things after that misses nothing.
+  - The first thing that a subscriber then hears is a L{Gap}: from when to when events may have passed
+    unheard. What comes while it is made again waits behind that.
+  - One that the server refuses to make again ends; its gap says why.
 """
 
 from __future__ import annotations

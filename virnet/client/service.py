@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from virnet.client.callqueue import CallQueue
 from virnet.client.connection import Connection, connect
 from virnet.client.host import ClientHost
-from virnet.client.lasting import LastingRegistries, LastingRegistry, LastingSubscription
+from virnet.client.lasting import LastingRegistries, LastingRegistry
 from virnet.client.program import provide
 from virnet.errors import ConnectionLost
 from virnet.limits import CALLS_IN_FLIGHT, OPEN_SECONDS, RECONNECT_DELAY_MAX, STOP_GRACE
@@ -38,7 +38,7 @@ from virnet.programs import REMOTE
 from virnet.programs.base import Procedure, Program
 from virnet.transport.uri import parseURI
 
-__all__ = ["ConnectionService", "LastingSubscription"]
+__all__ = ["ConnectionService"]
 
 I = TypeVar("I")  # noqa: E741 - an interface, as zope names them
 

@@ -1,8 +1,10 @@
 """What objects are: a value of the wire, and the connection that it was got over.
 
-- Two objects are equal when they stand for the same thing: the same uuid, or what else names it; whatever
-  connection they came over, whatever has happened to it since.
-- A method returns a Deferred of what the procedure returns, with objects in the place of values.
+Rules that live here:
+
+  - Two objects are equal when they stand for the same thing: the same uuid, or what else names it; whatever
+    connection they came over, whatever has happened to it since.
+  - A method returns a Deferred of what the procedure returns, with objects in the place of values.
 """
 
 from __future__ import annotations

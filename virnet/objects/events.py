@@ -1,11 +1,13 @@
 """Events as something to iterate over.
 
-- C{async with domain.events() as events: async for event in events} subscribes, and unsubscribes at the end.
-  Without C{async with} the first step subscribes; then C{close} is the caller's affair.
-- At most C{limit} events wait for the loop. What comes while it is full is dropped, and an L{Overflow} in its
-  place says how many.
-- On a connection that lasts a reconnect is a L{Gap}; after either, look again at what the events are about.
-- When the connection ends for good, what waits is still given out, then its reason is raised.
+Rules that live here:
+
+  - C{async with domain.events() as events: async for event in events} subscribes, and unsubscribes at the
+    end. Without C{async with} the first step subscribes; then C{close} is the caller's affair.
+  - At most C{limit} events wait for the loop. What comes while it is full is dropped, and an L{Overflow} in
+    its place says how many.
+  - On a connection that lasts a reconnect is a L{Gap}; after either, look again at what the events are about.
+  - When the connection ends for good, what waits is still given out, then its reason is raised.
 """
 
 from __future__ import annotations

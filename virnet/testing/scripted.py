@@ -1,5 +1,7 @@
 """A server by script: it answers as it is told, or not at all.
 
+It is what an endpoint in memory connects to::
+
     server = ScriptedServer({"connectGetHostname": "web1", "domainCreate": LATER})
     endpoint = MemoryEndpoint(clock, lambda: server)
 
