@@ -244,7 +244,8 @@ class TLSSession(BufferedSender):
     def pauseProducing(self) -> None:
         """Read nothing."""
         self._paused = True
-        self._stopTimer()
+        if not self._over:
+            self._stopTimer()
         self._transport.pauseProducing()
 
     def resumeProducing(self) -> None:
@@ -354,11 +355,9 @@ class TLSSession(BufferedSender):
         self._hangUp()
 
     def abortConnection(self) -> None:
-        """Close now."""
-        if self._timer is not None and self._over:
-            self._stopTimer()
-            self._hangUp()
-        super().abortConnection()
+        """Close now, also when it is closing already."""
+        self._drop()
+        self._transport.abortConnection()
 
     def _hangUp(self) -> None:
         """Close, for a peer that does not expect anything any more."""
