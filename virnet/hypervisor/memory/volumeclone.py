@@ -14,9 +14,7 @@ import errno
 import os
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
 from virnet.errorcodes import ErrorDomain
 from virnet.errors import RemoteError
@@ -25,10 +23,12 @@ from virnet.hypervisor.memory.state import MemoryPool, MemoryState
 from virnet.hypervisor.memory.storage import activePool, createVolume, deleteVolume, usableVolume
 from virnet.hypervisor.memory.storagexml import VolumeDefinition
 from virnet.hypervisor.memory.volumedata import measure
-from virnet.limits import FILE_CHUNK
 from virnet.programs import IStorageVol, partialImplementer
 from virnet.programs.values import StoragePool, StorageVol
 from virnet.transport.files import ThreadedFile
+
+_PIECE = 67108864
+"""Bytes that are copied in one turn of a thread: a daemon that is told to stop waits for no more."""
 
 
 @partialImplementer(IStorageVol)
@@ -40,70 +40,73 @@ class VolumeClones:
         self._state = state
         self._reactor = reactor or Clock()
 
-    def storageVolCreateXMLFrom(
+    async def storageVolCreateXMLFrom(
         self, pool: StoragePool, xml: str, clonevol: StorageVol, flags: int
-    ) -> Deferred[StorageVol]:
+    ) -> StorageVol:
         checkFlags("testStorageVolCreateXMLFrom", flags)
         state = self._state
         into = activePool(state, pool.name)
         origin, original = usableVolume(state, clonevol)
         volume = createVolume(state, into, xml, atLeast=original.capacity)
-        reference = into.volumeReference(volume)
-        if not state.files.exists(origin.uuid, original):
-            return succeed(reference)
-        source = state.files.open(origin.uuid, original)
+        if state.files.exists(origin.uuid, original):
+            volume.building = True
+            try:
+                await self._fill(origin, original, into, volume)
+            except BaseException:
+                # Whatever it was that stopped it.
+                if into.volumes.get(volume.name) is volume:
+                    deleteVolume(state, into, volume)
+                raise
+            volume.building = False
+            measure(state, into, volume)
+        return into.volumeReference(volume)
+
+    async def _fill(
+        self, origin: MemoryPool, original: VolumeDefinition, into: MemoryPool, volume: VolumeDefinition
+    ) -> None:
+        source = self._state.files.open(origin.uuid, original)
         try:
-            target = state.files.open(into.uuid, volume)
+            target = self._state.files.open(into.uuid, volume)
         except RemoteError:
             os.close(source)
-            deleteVolume(state, into, volume)
             raise
-        volume.building = True
         file = ThreadedFile(self._reactor, target, lambda: os.close(source))
-        copying = file.run(_copy, source, target)
-
-        def over(outcome: Any) -> StorageVol:
-            volume.building = False
+        try:
+            position: int | None = 0
+            while position is not None:
+                position = await file.run(_copy, source, target, position)
+        except OSError as e:
+            raise _error(volume, e) from e
+        finally:
             file.close()
-            if isinstance(outcome, Failure):
-                self._forget(into, volume)
-                raise _error(volume, outcome.value)
-            measure(state, into, volume)
-            return reference
-
-        return copying.addBoth(over)
-
-    def _forget(self, pool: MemoryPool, volume: VolumeDefinition) -> None:
-        if pool.volumes.get(volume.name) is volume:
-            deleteVolume(self._state, pool, volume)
 
 
-def _copy(source: int, target: int) -> None:
-    """Copy what a file holds, and leave its holes out.
+def _copy(source: int, target: int, position: int) -> int | None:
+    """Copy the next piece of what a file holds, and leave its holes out.
 
+    @param position: where to go on.
+    @return: where the next piece begins; C{None} if there is none.
     @raise OSError: the system refuses.
     """
-    end = os.fstat(source).st_size
-    position = 0
-    while position < end:
-        try:
-            start = os.lseek(source, position, os.SEEK_DATA)
-        except OSError as e:
-            if e.errno == errno.ENXIO:
-                # Nothing but a hole to the end.
-                return
-            raise
-        position = min(os.lseek(source, start, os.SEEK_HOLE), end)
-        os.lseek(target, start, os.SEEK_SET)
-        while start < position:
-            sent = os.sendfile(target, source, start, min(position - start, FILE_CHUNK))
-            if not sent:
-                # It has become shorter.
-                return
-            start += sent
+    try:
+        start = os.lseek(source, position, os.SEEK_DATA)
+    except OSError as e:
+        if e.errno == errno.ENXIO:
+            # Nothing but a hole to the end.
+            return None
+        raise
+    end = min(os.lseek(source, start, os.SEEK_HOLE), start + _PIECE)
+    os.lseek(target, start, os.SEEK_SET)
+    while start < end:
+        sent = os.sendfile(target, source, start, end - start)
+        if not sent:
+            # It has become shorter.
+            return None
+        start += sent
+    return end
 
 
-def _error(volume: VolumeDefinition, e: BaseException | None) -> RemoteError:
-    number = getattr(e, "errno", None) or errno.EIO
+def _error(volume: VolumeDefinition, e: OSError) -> RemoteError:
+    number = e.errno or errno.EIO
     text = f"cannot copy into volume '{volume.name}': {os.strerror(number)}"
     return RemoteError.ofSystem(number, text, ErrorDomain.STORAGE)
