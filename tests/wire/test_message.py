@@ -17,6 +17,9 @@ from virnet.errors import (
 )
 from virnet.limits import MESSAGE_MAX, MESSAGE_MIN, PAYLOAD_MAX, STRING_MAX
 from virnet.wire.message import (
+    CALL,
+    CALL_WITH_FDS,
+    CONTINUE,
     ERROR_PAYLOAD,
     MessageHeader,
     decodeError,
@@ -55,6 +58,10 @@ class Sizes(SynchronousTestCase):
         made = encodeMessage(1, 1, 1, 3, 0, 2, bytes(PAYLOAD_MAX))
         self.assertEqual(len(made), MESSAGE_MAX + 4)
         self.assertEqual(int.from_bytes(made[:4], "big"), 33554436)
+
+    def test_a_call_with_a_status_is_the_callers_mistake(self) -> None:
+        for type in (CALL, CALL_WITH_FDS):
+            self.assertRaises(LocalProtocolError, encodeMessage, 1, 2, 3, type, 5, CONTINUE)
 
     def test_one_byte_more_is_the_callers_mistake(self) -> None:
         error = self.assertRaises(LocalProtocolError, encodeMessage, 1, 1, 1, 3, 0, 2, bytes(PAYLOAD_MAX + 1))
