@@ -10,9 +10,12 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import pty
 import socket
 import subprocess
+import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,7 +26,15 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.contracts.sasl import Exchange, SASLContract, stepped
 from tests.interop.kerberos import REALM, TOOLS, Realm
-from tests.interop.support import LibvirtDaemon, VirnetDaemon, Virsh, freePort, requireModule, requireTool
+from tests.interop.support import (
+    ROOT,
+    LibvirtDaemon,
+    VirnetDaemon,
+    Virsh,
+    freePort,
+    requireModule,
+    requireTool,
+)
 from tests.pki import write
 from tests.tls import authority, clientOf, serverOf
 from virnet.client import Connection, connect
@@ -558,6 +569,58 @@ class OurClientOnUs(_Client):
             self.assertEqual(await self.refused(uri), REFUSED)
 
 
+class OurCommand(_Case, SynchronousTestCase):
+    """C{virnet} on a terminal."""
+
+    def setUp(self) -> None:
+        requireTool(self, *TOOLS)
+        requireModule(self, "gssapi")
+        self.logout()
+        self.environment(LIBVIRT_AUTH_FILE=os.devnull, PYTHONPATH=str(ROOT))
+
+    def typed(self, uri: str, *answers: str) -> tuple[int, str]:
+        """Run it, and type an answer at each prompt.
+
+        @return: the exit status, and all that the terminal showed.
+        """
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(sys.executable, [sys.executable, "-m", "virnet.cli", "-c", uri, "hostname"])
+        shown = b""
+        left = list(answers)
+        while True:
+            try:
+                piece = os.read(terminal, 1024)
+            except OSError:
+                # The other end is closed: it has ended.
+                break
+            shown += piece
+            if left and shown.endswith(b": "):
+                os.write(terminal, left.pop(0).encode())
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(status), shown.decode()
+
+    def test_name_and_password_are_asked_for(self) -> None:
+        status, shown = self.typed(ours().unix(auth="sasl.SCRAM-SHA-256"), "alice\n", f"{PASSWORD}\n")
+        self.assertEqual(status, 0, shown)
+        self.assertIn("Enter username for localhost: alice", shown)
+        self.assertIn("Enter alice's password for localhost: ", shown)
+        self.assertIn(socket.gethostname(), shown)
+        self.assertNotIn(PASSWORD, shown)
+
+    def test_a_wrong_password(self) -> None:
+        status, shown = self.typed(ours().unix(auth="sasl.SCRAM-SHA-256"), "alice\n", "wrong\n")
+        self.assertEqual(status, 1)
+        self.assertIn(f"virnet: {REFUSED}", shown)
+
+    def test_interrupted_while_it_asks(self) -> None:
+        for answers in (("\x03",), ("alice\n", "\x03")):
+            status, shown = self.typed(ours().unix(auth="sasl.SCRAM-SHA-256"), *answers)
+            self.assertEqual(status, 130, shown)
+            self.assertNotIn("Traceback", shown)
+
+
 class _GSSAPI(_Case, SASLContract):
     """GSSAPI, both ends ours."""
 
@@ -629,7 +692,7 @@ class Encrypted(_GSSAPI, SynchronousTestCase):
 
     def test_a_ticket_for_another_service_is_refused(self) -> None:
         whole = self.begin()
-        library = __import__("gssapi")
+        library = import_module("gssapi")
         context: Any = whole.client
         context._context = library.SecurityContext(
             name=library.Name("other@localhost", library.NameType.hostbased_service), usage="initiate"
@@ -650,6 +713,28 @@ class Encrypted(_GSSAPI, SynchronousTestCase):
                 self.assertEqual(whole.server.user, self.user)
             else:
                 self.assertRaises(SASLError, stepped, whole.server, choice)
+
+    def test_a_ticket_of_nobody_is_refused(self) -> None:
+        """
+        A realm may give tickets to who does not say who he is.
+        """
+
+        class Anonymous:
+            def __init__(self, context: Any) -> None:
+                self._context = context
+                anonymity = import_module("gssapi").RequirementFlag.anonymity
+                self.actual_flags = {*context.actual_flags, anonymity}
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._context, name)
+
+        whole = self.begin()
+        offer = stepped(whole.server, stepped(whole.client, None))
+        choice = stepped(whole.client, stepped(whole.server, stepped(whole.client, offer)))
+        server: Any = whole.server
+        server._context = Anonymous(server._context)
+        error = self.assertRaises(SASLError, stepped, whole.server, choice)
+        self.assertIn("anonymous", str(error))
 
     def test_choices_that_make_no_sense_are_refused(self) -> None:
         for choice in (

@@ -165,6 +165,8 @@ class GSSAPIServerSession(_GSSAPISession):
         strengths = self._layers()
         if layer not in strengths:
             raise SASLError(f"layer {layer} was not offered")
+        if gssapi().RequirementFlag.anonymity in self._context.actual_flags:
+            raise SASLError("an anonymous ticket")
         user = str(self._context.initiator_name)
         name = decodeText(wanted, "the name")
         if name not in ("", user, user.rpartition("@")[0]):
@@ -200,7 +202,7 @@ class GSSAPIClientSession(_GSSAPISession):
         token: bytes | None = self._context.step(data or None)
         self.blocking = False
         if self._context.complete:
-            if not self._context.actual_flags & gssapi().RequirementFlag.mutual_authentication:
+            if gssapi().RequirementFlag.mutual_authentication not in self._context.actual_flags:
                 raise SASLError("the server has not proved who it is")
             self._next = self._choose
         return token or b""
