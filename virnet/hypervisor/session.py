@@ -53,7 +53,7 @@ class IHypervisor(Interface):
         """Begin a connection.
 
         @param name: the URI; empty if the server is to choose.
-        @param client: the L{IServerClient<virnet.server.client.IServerClient>}.
+        @param client: the L{IServerClient<virnet.server.interfaces.IServerClient>}.
         @return: one provider or several of parts of C{IRemote}, of which the first that has a method answers;
             one may provide L{IEventSource}. Or a C{Deferred} of that.
         @raise RemoteError: there is no such hypervisor here.
@@ -69,7 +69,7 @@ class RemoteSession:
     """
 
     def __init__(self, client: Any, hypervisor: Any) -> None:
-        """@param client: an L{IServerClient<virnet.server.client.IServerClient>}.
+        """@param client: an L{IServerClient<virnet.server.interfaces.IServerClient>}.
         @param hypervisor: an L{IHypervisor}.
         """
         self.client = client
