@@ -719,22 +719,24 @@ class Encrypted(_GSSAPI, SynchronousTestCase):
         A realm may give tickets to who does not say who he is.
         """
 
+        anonymity = import_module("gssapi").RequirementFlag.anonymity
+
         class Anonymous:
             def __init__(self, context: Any) -> None:
                 self._context = context
-                anonymity = import_module("gssapi").RequirementFlag.anonymity
-                self.actual_flags = {*context.actual_flags, anonymity}
+
+            @property
+            def actual_flags(self) -> Any:
+                return {*self._context.actual_flags, anonymity}
 
             def __getattr__(self, name: str) -> Any:
                 return getattr(self._context, name)
 
         whole = self.begin()
-        offer = stepped(whole.server, stepped(whole.client, None))
-        choice = stepped(whole.client, stepped(whole.server, stepped(whole.client, offer)))
         server: Any = whole.server
         server._context = Anonymous(server._context)
-        error = self.assertRaises(SASLError, stepped, whole.server, choice)
-        self.assertIn("anonymous", str(error))
+        error = self.assertRaises(SASLError, stepped, whole.server, stepped(whole.client, None))
+        self.assertEqual(str(error), "an anonymous ticket")
 
     def test_choices_that_make_no_sense_are_refused(self) -> None:
         for choice in (

@@ -148,6 +148,8 @@ class GSSAPIServerSession(_GSSAPISession):
         token: bytes | None = self._context.step(data)
         if not self._context.complete:
             return token
+        if gssapi().RequirementFlag.anonymity in self._context.actual_flags:
+            raise SASLError("an anonymous ticket")
         target = str(self._context.target_name)
         if target.partition("@")[0].partition("/")[0] != SERVICE:
             raise SASLError(f"a ticket for {target}, which is another service")
@@ -165,8 +167,6 @@ class GSSAPIServerSession(_GSSAPISession):
         strengths = self._layers()
         if layer not in strengths:
             raise SASLError(f"layer {layer} was not offered")
-        if gssapi().RequirementFlag.anonymity in self._context.actual_flags:
-            raise SASLError("an anonymous ticket")
         user = str(self._context.initiator_name)
         name = decodeText(wanted, "the name")
         if name not in ("", user, user.rpartition("@")[0]):
