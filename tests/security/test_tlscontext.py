@@ -160,6 +160,17 @@ class Making(_Case):
             f"{self.directory}/servercert.pem: The certificate and the given key do not match.",
         )
 
+    def test_a_key_that_OpenSSL_does_not_take(self) -> None:
+        """
+        It says so when the context is made, not when somebody connects.
+        """
+        self.put(server=issue(authority(), hosts=["localhost"], key="rsa1024"))
+        self.assertEqual(
+            f"Unable to set x509 key and certificate: {self.directory}/serverkey.pem, "
+            f"{self.directory}/servercert.pem: EE_KEY_TOO_SMALL",
+            self.refused(),
+        )
+
     def test_what_is_no_certificate(self) -> None:
         self.put(server=serverOf(), client=clientOf())
         (self.directory / "clientcert.pem").write_text("nothing")
