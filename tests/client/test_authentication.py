@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from virnet.client import Connection, connect
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError, RemoteProtocolError
 from virnet.programs.values import AuthSASLStartRet
-from virnet.security import credentials, saslgssapi
+from virnet.security import credentials, sasl, saslgssapi
 from virnet.security.credentials import CredentialRequest
 from virnet.security.sasl import SASLError, SASLSession
+from virnet.security.saslplain import PlainServerSession
 from virnet.security.saslscram import ScramServerSession
 from virnet.testing import MemoryAddress, joined
 
@@ -322,6 +324,28 @@ class Refusals(_Case):
         )
         self.server = SASLServer(None, "")
         self.assertEqual(self.refused(), "the server offers no SASL mechanism")
+
+    def test_a_package_that_is_missing_is_named_with_what_installs_it(self) -> None:
+        self.missing = {"scramp"}
+        self.patch(sasl, "import_module", self.imported)
+        self.assertIn("pip install 'virnet[sasl]'", self.refused())
+        self.assertEqual(self.asked, [])
+
+    def test_without_it_another_mechanism_is_taken(self) -> None:
+        self.missing = {"scramp", "gssapi"}
+        self.patch(saslgssapi, "initiatorCredentials", saslgssapi.gssapi)
+        self.patch(sasl, "import_module", self.imported)
+        self.server = server = SASLServer(PlainServerSession([]), "GSSAPI,SCRAM-SHA-256,PLAIN")
+        self.tried()
+        self.assertEqual(server.mechanism, "PLAIN")
+        self.server = SASLServer(None, "GSSAPI")
+        self.assertIn("pip install 'virnet[gssapi]'", self.refused())
+
+    def imported(self, name: str) -> Any:
+        """Import a module, unless it is to be missing."""
+        if name in self.missing:
+            raise ImportError(f"No module named {name!r}")
+        return import_module(name)
 
     def test_no_password_over_plain_tcp(self) -> None:
         """

@@ -68,8 +68,10 @@ def realm() -> Realm:
     atexit.register(made.stop)
     for user in ("alice", "mallory"):
         made.addUser(user, "secret")
-    for host in ("localhost", "127.0.0.1", socket.gethostname(), "other/localhost"):
-        made.addService(host if "/" in host else f"libvirt/{host}")
+    # Cyrus SASL wants the key of the host's full name, whatever clients call it.
+    for host in {"localhost", "127.0.0.1", socket.gethostname(), socket.getfqdn()}:
+        made.addService(f"libvirt/{host}")
+    made.addService("other/localhost")
     return made
 
 
