@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import ssl
 from pathlib import Path
+from random import Random
 from threading import Thread
 from typing import Any
 
@@ -542,6 +543,28 @@ class Ends(SessionTestCase):
             settle(self.clock)
             self.assertIn("TLS handshake failed: ", self.refusal(recorder).message)
             self.assertEqual(recorder.received, [])
+
+    def test_a_handshake_with_wrong_bytes_in_it(self) -> None:
+        random = Random(8)
+        context = serverContext()
+        client = clientContext().engine()
+        client.handshake()
+        flight = client.output()
+        for _ in range(200):
+            hello = bytearray(flight)
+            for _ in range(random.randint(1, 4)):
+                hello[random.randrange(len(hello))] = random.randrange(256)
+            recorder, link = self.link(context)
+            peer = Protocol()
+            self.join(peer, link)
+            assert peer.transport is not None
+            peer.transport.write(bytes(hello[: random.choice((len(hello), random.randrange(len(hello))))]))
+            settle(self.clock)
+            self.clock.advance(TLS_HANDSHAKE_SECONDS)
+            settle(self.clock)
+            self.assertIn("TLS handshake failed: ", self.refusal(recorder).message)
+            self.assertFalse(recorder.secured)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_garbage_later(self) -> None:
         recorder, peer = self.serverAndPeer()
