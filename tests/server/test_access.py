@@ -282,6 +282,25 @@ class Liars(_Case):
         self.answer(remote.storageVolGetInfo(ours))
         self.denied(remote.storageVolDelete(StorageVol(pool.name, "web-1", other.key), 0))
 
+    def test_a_volume_that_is_copied_has_to_be_readable(self) -> None:
+        pool = self.answer(self.root.storagePoolLookupByName("default-pool"))
+        xml = "<volume><name>{}</name><capacity>1024</capacity></volume>"
+        secret = self.answer(self.root.storageVolCreateXML(pool, xml.format("secret"), 0))
+        rules = "permit any storage_vol:* name=web-*\n"
+        remote = self.connect(rules)
+        self.denied(remote.storageVolCreateXMLFrom(pool, xml.format("web-1"), secret, 0))
+        false = StorageVol(secret.pool, "web-0", secret.key)
+        self.assertEqual(
+            self.error(remote.storageVolCreateXMLFrom(pool, xml.format("web-1"), false, 0))[0], 50
+        )
+        remote = self.connect(rules + "permit any storage_vol:data_read name=secret")
+        self.answer(remote.storageVolCreateXMLFrom(pool, xml.format("web-1"), secret, 0))
+
+    def test_the_name_that_a_domain_is_to_get(self) -> None:
+        dom = self.domains["web-1"]
+        self.denied(self.remote.domainRename(dom, "db-2", 0))
+        self.answer(self.remote.domainRename(dom, "web-2", 0))
+
     def test_an_interface(self) -> None:
         self.denied(self.remote.interfaceDestroy(HostInterface("eth1", "aa:bb:cc:dd:ee:ff"), 0))
         remote = self.connect("permit any interface:* name=eth1")

@@ -2,9 +2,9 @@
 
 Rules:
 
-  - The policy is asked once for each call, with what the call names (C{virnet.security.access}). It is asked
-    after the provider was found and before it is called. What needs no permission is not asked about:
-    closing, and whether a feature is supported.
+  - The policy is asked once for each call (L{virnet.security.access}), with what the call names, and once more
+    where a volume is copied or a domain renamed. It is asked after the provider was found and before it is
+    called. What needs no permission is not asked about: closing, and whether a feature is supported.
   - A client may say any name with any uuid. Where the policy looks at objects, the implementation is asked
     for the object first, and a call that describes it otherwise is refused.
   - A call that looks something up is judged by what it found: it changes nothing.
@@ -16,11 +16,12 @@ Rules:
 from __future__ import annotations
 
 import uuid as uuids
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -145,7 +146,10 @@ class Guard:
                     names = await self._true(kind, names, args)
                 except _Lie:
                     raise self._refusal(procedure, AccessObject(permissions, kind, *names)) from None
-            self._ask(procedure, AccessObject(permissions, kind, *names))
+            object = AccessObject(permissions, kind, *names)
+            self._ask(procedure, object)
+            for further in _further(procedure, object, args):
+                self._ask(procedure, further)
             if procedure.aclFilter:
                 return await self._filtered(procedure, method, args)
             return await _value(method(*args))
@@ -315,6 +319,15 @@ def _about(value: Any, permissions: tuple[str, ...]) -> AccessObject:
     """What a call is about that has found something."""
     kind, names = _NAMES.get(type(value), (_kindOf(permissions), lambda _: _UNKNOWN))
     return AccessObject(permissions, kind, *names(value))
+
+
+def _further(procedure: Procedure, object: AccessObject, args: tuple[Any, ...]) -> Iterator[AccessObject]:
+    """What a call is about besides: a volume that is copied, the name that a domain is to get."""
+    if procedure.name == "storageVolCreateXMLFrom":
+        source = next(each for each in args if type(each) is StorageVol)
+        yield AccessObject(("storage_vol:data_read",), "storage_vol", source.name, None, source.pool)
+    elif procedure.name == "domainRename" and args[1] is not None:
+        yield evolve(object, name=args[1])
 
 
 def _claimed(procedure: Procedure, kind: str, args: tuple[Any, ...]) -> Names:
