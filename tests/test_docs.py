@@ -227,6 +227,12 @@ class GuidesTests(SynchronousTestCase):
     def test_move_data_through_streams(self) -> None:
         self.follow("howto/streams.rst")
 
+    def test_use_the_command(self) -> None:
+        self.follow("howto/cli.rst")
+
+    def test_fill_volumes_from_the_web(self) -> None:
+        self.follow("howto/volumes-from-http.rst")
+
     def test_ask_for_a_password(self) -> None:
         self.follow("howto/passwords.rst")
 

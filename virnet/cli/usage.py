@@ -3,7 +3,7 @@ What domains use: the figures of C{top}.
 
   - One bulk call has everything. Where a hypervisor does not tell CPU time or memory that way (libvirt's test
     driver), it is asked for each domain.
-  - Rates are differences of two looks; C{None} at the first, and for a domain that was not there or has
+  - Rates are differences of two looks; C{None} at the first, and for a domain that does not run or has
     started anew. A counter that a server does not have is C{None} too.
 """
 
@@ -86,7 +86,7 @@ def usage(now: Look, before: Look | None, seconds: float) -> dict[str, Any]:
     @param before: the look before, which was so many seconds ago.
     @return: for JSON: C{cpu} in percent of one CPU, rates in bytes a second.
     """
-    same = before if before is not None and before.domain.id == now.domain.id and seconds > 0 else None
+    same = before if before is not None and before.domain.id == now.domain.id >= 0 and seconds > 0 else None
     cpu = None if same is None else _rate(now.cpuTime, same.cpuTime, seconds)
     return {
         **described(now.domain),
