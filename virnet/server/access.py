@@ -2,7 +2,7 @@
 
 Rules:
 
-  - The policy is asked once for each call (L{virnet.security.access}), with what the call names, and once more
+  - The policy (L{virnet.security.access}) is asked once for each call, with what the call names; once more
     where a volume is copied or a domain renamed. It is asked after the provider was found and before it is
     called. What needs no permission is not asked about: closing, and whether a feature is supported.
   - A client may say any name with any uuid. Where the policy looks at objects, the implementation is asked
