@@ -4,7 +4,7 @@ A session without a server: calls go through the codecs as they would on the wir
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any
 
@@ -100,6 +100,8 @@ class Connection:
         def call(*args: Any) -> Any:
             taken = procedure.decodeArgs(procedure.encodeArgs(args))
             result = self.session.methodFor(procedure)(*taken)
+            if isinstance(result, Coroutine):
+                result = Deferred.fromCoroutine(result)
             if isinstance(result, Deferred):
                 result = _resultOf(result)
             return procedure.decodeRet(procedure.encodeRet(result))
