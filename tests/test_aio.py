@@ -181,9 +181,33 @@ class Programs(SynchronousTestCase):
                     await aio.future(domain.suspend())
                     print((await aio.future(domain.state())).name)
                     await aio.future(connection.close())
+                await asyncio.sleep(0.01)
+                print("afterwards")
             asyncio.run(main())
         """)
-        self.assertEqual(printed.split(), ["PAUSED"])
+        self.assertEqual(printed.split(), ["PAUSED", "afterwards"])
+
+    def test_what_the_reactor_does_before_it_shuts_down_is_waited_for(self) -> None:
+        printed = self.runs("""
+            from twisted.internet.task import deferLater
+            async def main():
+                def last():
+                    return deferLater(aio.reactor(), 0.05, print, "last words")
+                aio.reactor().addSystemEventTrigger("before", "shutdown", last)
+                return "result"
+            print(aio.run(main()))
+        """)
+        self.assertEqual(printed.splitlines(), ["last words", "result"])
+
+    def test_stopping_the_reactor_leaves_the_program_alone(self) -> None:
+        printed = self.runs("""
+            async def main():
+                aio.reactor().stop()
+                await asyncio.sleep(0.05)
+                return "result"
+            print(aio.run(main()))
+        """)
+        self.assertEqual(printed.splitlines(), ["result"])
 
     def test_threads_and_children(self) -> None:
         printed = self.runs("""

@@ -67,10 +67,7 @@ async def running() -> AsyncIterator[Any]:
             "there is a reactor already: this must come before anything imports twisted.internet.reactor"
         )
     loop = asyncio.get_running_loop()
-    from twisted.internet import asyncioreactor
-
-    asyncioreactor.install(loop)
-    installed = reactor()
+    installed = _installed(loop)
     isMain = threading.current_thread() is threading.main_thread()
     # Without its signal handlers, because Ctrl-C is asyncio's here; but of children it has to learn.
     installed.startRunning(installSignalHandlers=False)
@@ -87,6 +84,23 @@ async def running() -> AsyncIterator[Any]:
         await over
         if isMain:
             loop.remove_signal_handler(signal.SIGCHLD)
+
+
+def _installed(loop: asyncio.AbstractEventLoop) -> Any:
+    # Not before there is a loop: both look for the reactor.
+    from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+    from twisted.internet.main import installReactor
+    from twisted.internet.posixbase import PosixReactorBase
+
+    class Reactor(AsyncioSelectorReactor):
+        """Shuts down without stopping the loop, which is the program's."""
+
+        def crash(self) -> None:
+            PosixReactorBase.crash(self)
+
+    made = Reactor(loop)
+    installReactor(made)
+    return made
 
 
 def reactor() -> Any:

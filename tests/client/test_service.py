@@ -196,6 +196,14 @@ class LifeCycle(_Case):
         self.failureResultOf(waiting, CancelledError)
         self.host.accept()
 
+    def test_one_who_waits_may_cancel_another(self) -> None:
+        service = self.make()
+        first, second = service.whenConnected(), service.whenConnected()
+        first.addCallback(lambda _: second.cancel())
+        self.host.accept()
+        self.successResultOf(first)
+        self.failureResultOf(second, CancelledError)
+
     def test_keepalive_is_on_unless_it_is_switched_off(self) -> None:
         service = self.make(keepalive=(5, 2))
         self.host.accept()

@@ -124,6 +124,17 @@ class Iterating(_Case):
         self.assertEqual(self.successResultOf(counting), 0)
         self.toggle()
 
+    def test_closing_while_it_subscribes_leaves_nothing_behind(self) -> None:
+        events = self.domain.events(DomainEventID.LIFECYCLE, DomainEventID.REBOOT)
+        opening = Deferred.fromCoroutine(events.open())
+        closing = Deferred.fromCoroutine(events.close())
+        self.host.run(opening)
+        self.host.run(closing)
+        names = self.host.recorder.names
+        self.assertEqual(
+            names, ["connectDomainEventCallbackRegisterAny", "connectDomainEventCallbackDeregisterAny"]
+        )
+
     def test_mistakes(self) -> None:
         kind: Any = DomainState.RUNNING
         self.assertRaises(ValueError, self.connection.events, kind)

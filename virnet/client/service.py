@@ -138,7 +138,7 @@ class ConnectionService(Service, ClientHost):
         waiters, self._waiters = self._waiters, []
         self._calls.refuse(_STOPPED)
         for waiter in waiters:
-            waiter.deferred.errback(ConnectionLost(_STOPPED))
+            waiter.tell(Failure(ConnectionLost(_STOPPED)))
         closed, self._closed = self._closed, []
         for each in closed:
             if not each.called:
@@ -158,7 +158,6 @@ class ConnectionService(Service, ClientHost):
         if self._isUsable(self.connection):
             return succeed(self.connection)
         waiter = _Waiter(failAfterFailures)
-        waiter.deferred = Deferred(lambda _: self._waiters.remove(waiter))
         self._waiters.append(waiter)
         return waiter.deferred
 
@@ -262,7 +261,7 @@ class ConnectionService(Service, ClientHost):
         waiters, self._waiters = self._waiters, []
         self._calls.connected(connection.client)
         for waiter in waiters:
-            waiter.deferred.callback(connection)
+            waiter.tell(connection)
 
     def _isLost(self, reason: Exception, connection: Connection) -> None:
         heard = connection.client.lastHeard
@@ -279,9 +278,11 @@ class ConnectionService(Service, ClientHost):
         error = failure.value
         self._log.info("{uri}: attempt {count}: {error}", uri=self.uri, count=self._failures, error=error)
         enough = [waiter for waiter in self._waiters if waiter.isEnough()]
-        self._waiters = [waiter for waiter in self._waiters if waiter not in enough]
+        self._waiters = [
+            waiter for waiter in self._waiters if waiter not in enough and not waiter.deferred.called
+        ]
         for waiter in enough:
-            waiter.deferred.errback(failure)
+            waiter.tell(failure)
 
     def tryLater(self) -> None:
         """Try again after a while."""
@@ -312,10 +313,14 @@ _STOPPED = "the connection service was stopped"
 class _Waiter:
     """Somebody who waits for a connection."""
 
-    deferred: Deferred[Connection]
-
     def __init__(self, patience: int | None) -> None:
+        self.deferred: Deferred[Connection] = Deferred()
         self._patience = patience
+
+    def tell(self, result: Connection | Failure) -> None:
+        """It is over, unless nobody waits any more."""
+        if not self.deferred.called:
+            self.deferred.callback(result)
 
     def isEnough(self) -> bool:
         """One more attempt failed: whether that was the last to wait for."""

@@ -107,7 +107,11 @@ class Events:
             for family, kind in self._families:
                 registry = getattr(self._host, family.registry)
                 heard = partial(self._heard, kind, _fields(family, kind))
-                self._subscriptions.append(await registry.subscribe(kind, heard, self._target, gap=self._put))
+                subscription = await registry.subscribe(kind, heard, self._target, gap=self._put)
+                if self._closed:
+                    await subscription.cancel()
+                    return
+                self._subscriptions.append(subscription)
         except BaseException:
             await self.close()
             raise
