@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 
 from tests.interop.sshd import (
     MEBIBYTE,
@@ -108,6 +110,18 @@ class Failing(ToVirnet):
         await self.assertFailure(
             Deferred.fromCoroutine(connect(reactor, self.uri(command="no-such-ssh"))), URIError
         )
+
+    async def test_R137_giving_up_while_connecting(self) -> None:
+        for seconds in (0, 0.02, 0.1):
+            connecting: Deferred[Any] = Deferred.fromCoroutine(connect(reactor, self.uri()))
+            await deferLater(reactor, seconds)
+            connecting.cancel()
+            await self.assertFailure(connecting, CancelledError)
+            for _ in range(200):
+                if children() == self.children:
+                    break
+                await deferLater(reactor, 0.01)
+            await self.leftNothing()
 
     async def test_R137_ssh_is_killed(self) -> None:
         connection = await connect(reactor, self.uri())
