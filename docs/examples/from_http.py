@@ -22,7 +22,8 @@ def tell(progress: Progress) -> None:
 async def main(reactor: Any, uri: str, name: str, url: str, sha256: str) -> None:
     async with await virnet.connect(reactor, uri) as host:
         pool = await host.remote.storagePoolLookupByName("default-pool")
-        xml = f"<volume><name>{name}</name><capacity unit='MiB'>64</capacity><allocation>0</allocation></volume>"
+        sizes = "<capacity unit='MiB'>64</capacity><allocation>0</allocation>"
+        xml = f"<volume><name>{name}</name>{sizes}</volume>"
         volume = await host.remote.storageVolCreateXML(pool, xml, 0)
         try:
             result = await upload(
