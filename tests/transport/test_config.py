@@ -14,9 +14,10 @@ from virnet.transport.config import (
     ConfigError,
     configFile,
     loadConfig,
+    meantURI,
     parseConfig,
     resolveURI,
-)
+)from virnet.transport.uri import NO_URI
 
 GOOD = """\
 # a comment
@@ -135,6 +136,12 @@ class Resolving(SynchronousTestCase):
             self.assertEqual(self.resolve(nothing, LIBVIRT_DEFAULT_URI="hail"), "qemu+ssh://hail/system")
             self.assertEqual(self.resolve(nothing, LIBVIRT_DEFAULT_URI=""), "qemu+ssh://hail/system")
             self.assertEqual(self.resolve(nothing, ClientConfig("f")), "")
+
+    def test_it_is_taken_apart(self) -> None:
+        caller = Caller({}, 0, self.CONFIG)
+        self.assertEqual(meantURI("hail", caller).host, "hail")
+        self.assertEqual(meantURI(None, caller).transport, "ssh")
+        self.assertEqual(meantURI("", caller._replace(config=ClientConfig("f"))), NO_URI)
 
     def test_where_it_comes_from_is_told(self) -> None:
         caller = Caller({}, 0, self.CONFIG)

@@ -33,8 +33,8 @@ from virnet.client import NetClient, connect
 from virnet.errors import ConnectionLost, RemoteError, VirnetError, XDRError
 from virnet.programs import ADMIN
 from virnet.programs.base import Procedure
+from virnet.transport.config import meantURI
 from virnet.transport.endpoints import endpointFor
-from virnet.transport.uri import parseURI
 
 ON_HYPERVISOR = frozenset({"REMOTE", "QEMU", "LXC"})
 """Programs whose calls need an open hypervisor connection."""
@@ -122,7 +122,7 @@ async def clientFor(reactor: Any, options: Namespace, procedure: Procedure) -> A
         async with connection:
             yield connection.client
         return
-    endpoint = endpointFor(reactor, parseURI(options.connect), options.readonly)
+    endpoint = endpointFor(reactor, meantURI(options.connect), options.readonly)
     try:
         client = await NetClient.overEndpoint(endpoint)
     except Exception as e:

@@ -26,9 +26,9 @@ from virnet.limits import KEEPALIVE_COUNT, KEEPALIVE_INTERVAL
 from virnet.programs import REMOTE
 from virnet.programs.base import Program
 from virnet.security.credentials import CredentialCallback
-from virnet.transport.config import Caller, resolveURI
+from virnet.transport.config import Caller, meantURI
 from virnet.transport.endpoints import endpointFor
-from virnet.transport.uri import ConnectionURI, parseURI
+from virnet.transport.uri import ConnectionURI
 
 I = TypeVar("I")  # noqa: E741 - an interface, as zope names them
 
@@ -146,7 +146,7 @@ async def connect(
     @raise RemoteError: the server refused.
     """
     caller = Caller.current()
-    parsed = parseURI(resolveURI(uri, caller)[0])
+    parsed = meantURI(uri, caller)
     if endpoint is None:
         endpoint = endpointFor(reactor, parsed, readonly, caller)
     try:

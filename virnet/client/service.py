@@ -36,7 +36,7 @@ from virnet.errors import ConnectionLost
 from virnet.limits import CALLS_IN_FLIGHT, OPEN_SECONDS, RECONNECT_DELAY_MAX, STOP_GRACE
 from virnet.programs import REMOTE
 from virnet.programs.base import Procedure, Program
-from virnet.transport.uri import parseURI
+from virnet.transport.config import meantURI
 
 __all__ = ["ConnectionService"]
 
@@ -88,7 +88,7 @@ class ConnectionService(Service, ClientHost):
         @param options: L{connect}'s: C{readonly}, C{keepalive}, C{endpoint} and whatever else it takes.
         @raise URIError: the URI cannot be used.
         """
-        parseURI(uri)
+        meantURI(uri)
         self.uri = uri
         self.connection: Connection | None = None
         self.reactor = reactor

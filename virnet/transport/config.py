@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from virnet.errors import VirnetError
+from virnet.transport.uri import ConnectionURI, parseURI
 
 SYSTEM_CONFIG = "/etc/libvirt/libvirt.conf"
 
@@ -248,3 +249,14 @@ def resolveURI(text: str | None, caller: Caller) -> tuple[str, list[str]]:
         reasons.append(f"the alias {text!r} in {config.filename}")
         text = config.aliases[text]
     return text, reasons or ["as it was given"]
+
+
+def meantURI(text: str | None, caller: Caller | None = None) -> ConnectionURI:
+    """Find the URI that is meant, and take it apart.
+
+    @param text: what the application gave: a URI, an alias, nothing.
+    @param caller: by default this process.
+    @raise URIError: it is no URI that can be used.
+    @raise ConfigError: the client's configuration is broken.
+    """
+    return parseURI(resolveURI(text, caller or Caller.current())[0])
