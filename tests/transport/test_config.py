@@ -17,7 +17,8 @@ from virnet.transport.config import (
     meantURI,
     parseConfig,
     resolveURI,
-)from virnet.transport.uri import NO_URI
+)
+from virnet.transport.uri import NO_URI
 
 GOOD = """\
 # a comment
