@@ -344,6 +344,8 @@ class Progress(TerminalCase):
             typist.type("\x03")
             self.assertEqual(130, typist.finish())
         self.assertRestored(typist)
+        # What was made for it is gone.
+        self.assertNotIn(self.words[1].encode(), self.ran("vol-list")[1])
 
     def test_in_a_pipe_there_is_none(self) -> None:
         file = self.directory / "file"
@@ -351,6 +353,30 @@ class Progress(TerminalCase):
         status, output, errors = self.ran(*self.words[:-1], str(file))
         self.assertEqual((0, b""), (status, errors))
         self.assertRegex(output, rb"^Volume '.*' uploaded: 2\.0 MiB in .* s, .*/s\n$")
+
+
+class Editor(TerminalCase):
+    """
+    The editor has the terminal, Ctrl-C included.
+    """
+
+    def test_Ctrl_C_is_the_editors(self) -> None:
+        directory = Path(tempfile.mkdtemp(prefix="virnet-"))
+        self.addCleanup(shutil.rmtree, directory)
+        editor = directory / "editor"
+        editor.write_text(
+            "#!/bin/sh\n"
+            "trap 'echo trapped; sed -i s/2097152/1048576/ \"$1\"; exit 0' INT\n"
+            "echo ready\n"
+            "read line\n"
+        )
+        editor.chmod(0o755)
+        typist = self.at("edit", "test", variables={"VISUAL": str(editor)})
+        typist.expect("ready")
+        typist.type("\x03")
+        typist.expect("trapped")
+        self.assertEqual(0, typist.finish())
+        self.assertIn("Domain 'test' changed", typist.rest)
 
 
 class Colours(TerminalCase):

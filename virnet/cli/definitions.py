@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from twisted.internet.threads import deferToThreadPool
 
@@ -62,7 +65,8 @@ async def edit(session: Session) -> None:
     keep = False
     try:
         # In a thread: the connection must answer the server's keepalive for as long as somebody thinks.
-        await deferToThreadPool(session.reactor, session.reactor.getThreadPool(), runEditor, path)
+        with _deaf():
+            await deferToThreadPool(session.reactor, session.reactor.getThreadPool(), runEditor, path)
         after = readFile(path)
         if after == before:
             session.output.line(f"Domain '{domain.name}' not changed")
@@ -79,6 +83,20 @@ async def edit(session: Session) -> None:
     finally:
         if not keep:
             os.unlink(path)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Leave Ctrl-C to the editor, which is at the same terminal and may mean something by it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT)}
+    for number in before:
+        # Not SIG_IGN, which the editor would inherit.
+        signal.signal(number, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def runEditor(path: str) -> None:

@@ -1,8 +1,8 @@
 """
 Commands under the reactor.
 
-A signal ends the command at once; what it has changed at the terminal it puts right by a trigger of the
-reactor's shutdown, as its coroutine is not heard any more then.
+A signal cancels the command, which may then put right what it has begun: give the terminal back, delete the
+volume that it made. It gets a few seconds for that; a second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from virnet.client import connect
 from virnet.errors import ConnectionLost
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+GRACE = 3.0
+"""Seconds that a command which is told to end has for what it must put right."""
 
 
 async def task(reactor: Any, options: Namespace, output: Output) -> None:
@@ -53,25 +56,36 @@ def runTask(options: Namespace, output: Output) -> int:
     observers = [textFileLogObserver(sys.stderr)] if options.debug else []
     globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)
     ended: list[int] = []
+    running: Deferred[None] = Deferred()
 
-    def end(status: int) -> None:
-        if not ended:
-            ended.append(status)
+    def stop() -> None:
+        if reactor.running:
             reactor.stop()
 
-    def failed(failure: Failure) -> None:
-        # Being told to end closes the connection, which is no error then.
-        if not ended and failure.value is not None:
-            end(statusOf(failure.value, output, options.debug))
+    def signalled(number: int) -> None:
+        if ended:
+            stop()
+        else:
+            ended.append(SIGNALLED + number)
+            reactor.callLater(GRACE, stop)
+            running.cancel()
+
+    def done(result: Failure | None) -> None:
+        # What comes of being told to end is no error.
+        if not ended:
+            error = None if result is None else result.value
+            ended.append(DONE if error is None else statusOf(error, output, options.debug))
+        stop()
 
     def start() -> None:
+        nonlocal running
         # After the reactor's own, which would let the process die of the signal.
         for number in SIGNALS:
             # What is ignored (by nohup, or by a shell for its background) stays so.
             if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, lambda number, _: reactor.callFromThread(end, SIGNALLED + number))
-        running: Deferred[None] = Deferred.fromCoroutine(task(reactor, options, output))
-        running.addCallbacks(lambda _: end(DONE), failed)
+                signal.signal(number, lambda number, _: reactor.callFromThread(signalled, number))
+        running = Deferred.fromCoroutine(task(reactor, options, output))
+        running.addBoth(done)
 
     reactor.callWhenRunning(start)
     reactor.run()
