@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from tests.client.server import AUTH_LIST, CLOSE, LATER, OPEN, ScriptedServer, unknown
 from virnet.client import ConnectionService
+from virnet.client.callqueue import CallQueue
 from virnet.errors import CallTimedOut, ConnectionLost, LocalProtocolError, RemoteError, URIError, XDRError
 from virnet.objects import Gap
 from virnet.programs import QEMU, REMOTE
@@ -497,6 +498,28 @@ class Calls(_Case):
         self.host.flush()
         # A STREAM message (3) of status ERROR (1).
         self.assertEqual(b"".join(heard)[16:28], bytes((0, 0, 0, 3)) + b"\0\0\0\4" + bytes((0, 0, 0, 1)))
+
+    def test_descriptors_that_come_too_late_are_closed(self) -> None:
+        answers: list[Deferred[Any]] = []
+
+        class Client:
+            """Descriptors do not come over the transport of this test."""
+
+            def call(self, *args: Any) -> Deferred[Any]:
+                answers.append(Deferred())
+                return answers[-1]
+
+        queue = CallQueue(self.clock, 1)
+        client: Any = Client()
+        queue.connected(client)
+        procedure = REMOTE.byName["domainOpenGraphicsFD"]
+        call = queue.call(procedure, (DOMAIN, 0, 0), timeout=1, patient=True)
+        self.clock.advance(1)
+        self.failureResultOf(call, CallTimedOut)
+        fd = os.open("/dev/null", os.O_RDONLY)
+        answers[0].callback([fd])
+        self.assertRaises(OSError, os.fstat, fd)
+        self.assertEqual(queue.inFlight, 0)
 
     def test_a_mistake_is_raised_at_the_call_sent_or_not(self) -> None:
         service = self.make()

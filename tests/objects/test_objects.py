@@ -13,11 +13,15 @@ from virnet.errorcodes import ErrorNumber
 from virnet.errors import RemoteError
 from virnet.objects import (
     Domain,
+    DomainCheckpoint,
     DomainSnapshot,
     HostInterface,
     Network,
+    NetworkPort,
     NodeDevice,
+    NWFilter,
     NWFilterBinding,
+    Secret,
     StoragePool,
     StorageVol,
 )
@@ -206,6 +210,24 @@ class Others(SynchronousTestCase):
         first = host.run(pool.createVolume(VOLUME))
         host.run(pool.storageVolCreateXMLFrom(VOLUME.replace("disk", "copy"), first))
         self.assertEqual(sorted(each.name for each in host.run(pool.volumes())), ["copy", "disk"])
+
+    def test_what_things_are_called(self) -> None:
+        host: Any = None
+        uuid = UUID(int=9)
+        network = values.Network("net", uuid.bytes)
+        domain = values.Domain("dom", uuid.bytes, -1)
+        self.assertEqual(Network(host, network).uuid, uuid)
+        port = NetworkPort(host, values.NetworkPort(network, uuid.bytes))
+        self.assertEqual((port.uuid, port.network.name), (uuid, "net"))
+        self.assertEqual(StoragePool(host, values.StoragePool("pool", uuid.bytes)).uuid, uuid)
+        self.assertEqual(Secret(host, values.Secret(uuid.bytes, 1, "x")).uuid, uuid)
+        nwfilter = NWFilter(host, values.NWFilter("filter", uuid.bytes))
+        self.assertEqual((nwfilter.name, nwfilter.uuid), ("filter", uuid))
+        checkpoint = DomainCheckpoint(host, values.DomainCheckpoint("c", domain))
+        self.assertEqual((checkpoint.name, checkpoint.domain.name), ("c", "dom"))
+        self.assertEqual(
+            checkpoint, DomainCheckpoint(host, values.DomainCheckpoint("c", domain._replace(id=3)))
+        )
 
     def test_what_has_no_uuid_is_the_same_by_what_names_it(self) -> None:
         host: Any = None

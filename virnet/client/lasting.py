@@ -5,7 +5,7 @@ Rules that live here:
   - After a reconnect each is made again, one after the other, before any call that waits is sent: who lists
     things after that misses nothing.
   - The first thing that a subscriber then hears is a L{Gap}: from when to when events may have passed
-    unheard. What comes while it is made again waits behind that.
+    unheard.
   - One that the server refuses to make again ends; its gap says why.
 """
 
@@ -46,7 +46,6 @@ class LastingSubscription:
         self._gap = gap
         self._current: Subscription | None = None
         self._over = False
-        self._heldBack: list[tuple[Any, ...]] | None = None
 
     async def attach(self, connection: Connection) -> None:
         """Subscribe on a connection.
@@ -65,27 +64,20 @@ class LastingSubscription:
         @raise ConnectionLost: this connection is gone, too.
         """
         error: RemoteError | ValueError | None = None
-        self._heldBack = []
         try:
             await self.attach(connection)
         except (RemoteError, ValueError) as e:
             error = e
             _log.warn("a subscription to {name} is over: {error}", name=self._name, error=e)
-        heldBack, self._heldBack = self._heldBack, None
         if self._gap is not None and not self._over:
             try:
                 self._gap(Gap(since, seconds(), error))
             except Exception:
                 _log.failure("a subscriber of {name} failed at a gap", name=self._name)
-        for values in heldBack:
-            self._heard(*values)
         return error is None
 
     def _heard(self, *values: Any) -> None:
         if self._over:
-            return
-        if self._heldBack is not None:
-            self._heldBack.append(values)
             return
         try:
             self._callback(*values)
