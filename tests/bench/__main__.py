@@ -1,7 +1,8 @@
 """
 Measure virnet against its peers, alternating in the same run, and print a table of ratios.
 
- 1. our server and libvirtd under the same raw client, and under libvirt-python
+ 1. our server and libvirtd under the same raw client, and under libvirt-python; "recorded" is a blocking
+    Python socket that repeats recorded answers, which shows what a client leaves to gain
  2. our client and libvirt-python on the same libvirtd, and against the raw client, which shows what
     that libvirtd can answer at most
  3. our client on our server against AMP and Perspective Broker

@@ -45,6 +45,8 @@ def allCases(processes: Processes) -> list[Case]:
 
     oursRaw = contender("virnet", "raw", "virnet", "server")
     libvirtdRaw = contender("libvirtd", "raw", "libvirtd", "server")
+    recordedRaw = contender("recorded", "raw", "recorded", "server")
+    recordedBinding = contender("recorded", "libvirt-python", "recorded", "server")
     oursBinding = contender("virnet", "libvirt-python", "virnet", "server")
     libvirtdBinding = contender("libvirtd", "libvirt-python", "libvirtd", "server")
     ourClient = contender("virnet", "virnet", "libvirtd", "client")
@@ -55,12 +57,22 @@ def allCases(processes: Processes) -> list[Case]:
     pb = contender("PB", "pb", "pb", "both")
 
     cases = [
-        Case(f"server, raw client, depth {depth}", call, oursRaw(call, depth), (libvirtdRaw(call, depth),))
+        Case(
+            f"server, raw client, depth {depth}",
+            call,
+            oursRaw(call, depth),
+            (libvirtdRaw(call, depth), recordedRaw(call, depth)),
+        )
         for depth in (1, 5, 32)
         for call in CALLS
     ]
     cases += [
-        Case("server, libvirt-python", call, oursBinding(call, 1), (libvirtdBinding(call, 1),))
+        Case(
+            "server, libvirt-python",
+            call,
+            oursBinding(call, 1),
+            (libvirtdBinding(call, 1), recordedBinding(call, 1)),
+        )
         for call in CALLS
     ]
     cases += [

@@ -56,12 +56,13 @@ class PeerDaemon(Daemon):
     The server of one of the Twisted peers.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, *arguments: str) -> None:
         """
-        @param module: run with C{server SOCKET}.
+        @param module: run with C{server SOCKET} and the arguments.
         """
         super().__init__()
         self._module = module
+        self._arguments = arguments
 
     def start(self) -> None:
         """
@@ -69,7 +70,7 @@ class PeerDaemon(Daemon):
         """
         self._prepare()
         self.socketPath = str(self.directory / "socket")
-        argv = [sys.executable, "-m", self._module, "server", self.socketPath]
+        argv = [sys.executable, "-m", self._module, "server", self.socketPath, *self._arguments]
         self._launch(argv, {"PYTHONPATH": str(ROOT)})
 
 
@@ -132,7 +133,7 @@ class Processes:
 
     def server(self, name: str) -> Daemon:
         """
-        @param name: C{libvirtd}, C{virnet}, C{amp} or C{pb}.
+        @param name: C{libvirtd}, C{virnet}, C{recorded}, C{amp} or C{pb}.
         @raise Absent: if its program is not installed.
         """
         if name not in self._servers:
@@ -188,6 +189,8 @@ class Processes:
     def _makeServer(self, name: str) -> Daemon:
         if name == "virnet":
             return VirnetDaemon(None, "--max-client-requests", str(REQUESTS))
+        if name == "recorded":
+            return PeerDaemon("tests.bench.recordedpeer", self.server("virnet").socketPath)
         if name != "libvirtd":
             return PeerDaemon(f"tests.bench.{name}peer")
         if shutil.which("libvirtd") is None:
