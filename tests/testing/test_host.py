@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.echo import ECHO, Echo
 from virnet.client import connect
+from virnet.client.transfer import TransferError
 from virnet.errorcodes import ErrorNumber
 from virnet.errors import CallTimedOut, ConnectionLost, RemoteError, RemoteProtocolError
 from virnet.programs.values import Domain
@@ -95,6 +96,20 @@ class Hosts(SynchronousTestCase):
     def test_what_is_never_done_is_not_waited_for(self) -> None:
         self.assertRaises(AssertionError, self.host.run, Deferred())
         self.assertRaises(AssertionError, self.host.run, deferLater(self.host.clock, 601))
+
+    def test_volumes_have_contents(self) -> None:
+        pool = self.host.run(self.host.connect().pool("default-pool"))
+        volume = self.host.run(
+            pool.createVolume("<volume><name>v</name><capacity>600000</capacity></volume>")
+        )
+        content = bytes(range(200)) * 3000
+        self.host.run(volume.upload(content))
+        path = self.mktemp()
+        self.host.run(volume.download(path))
+        with open(path, "rb") as copy:
+            self.assertEqual(copy.read(), content)
+        error = self.assertRaises(TransferError, self.host.run, volume.download("/nowhere/at/all"))
+        self.assertIn("/nowhere/at/all", str(error))
 
     def test_a_hypervisor_of_ones_own(self) -> None:
         class Mine:
