@@ -151,7 +151,7 @@ class WheelTests(SynchronousTestCase):
     def test_declares_the_extras(self) -> None:
         metadata = self.files[f"virnet-{__version__}.dist-info/METADATA"].decode().splitlines()
         extras = {line.split(": ")[1] for line in metadata if line.startswith("Provides-Extra: ")}
-        self.assertEqual({"sasl", "gssapi", "mdns", "metrics", "idl", "cli", "dev"}, extras)
+        self.assertEqual({"sasl", "gssapi", "conch", "mdns", "metrics", "idl", "cli", "dev"}, extras)
         self.assertIn("License-Expression: MIT", metadata)
 
 

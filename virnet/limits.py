@@ -117,8 +117,8 @@ sshd's C{LoginGraceTime}. libvirtd waits for ever: so many silent strangers as C
 keep all others out."""
 
 UNAUTHENTICATED_MESSAGE_MAX = 270336
-"""The largest message of a client that has to authenticate and has not: the data of a SASL step (65536 words of
-four bytes), and room for the rest. libvirtd takes messages of any size from strangers."""
+"""The largest message of a client that has to authenticate and has not: the data of a SASL step (65536 words
+of four bytes), and room for the rest. libvirtd takes messages of any size from strangers."""
 
 POLKIT_MESSAGE_MAX = 4096
 """Bytes of what C{pkcheck} prints that are looked at."""
@@ -134,8 +134,8 @@ SERVER_KEEPALIVE_COUNT = 5
 
 CALLS_IN_FLIGHT = 32
 """Calls of a lasting connection that wait for their answers; further ones wait to be sent. A server works on
-five of a client at a time (C{max_client_requests}); what is beyond that waits at the server, and keeps it from
-reading this client's keepalive."""
+five of a client at a time (C{max_client_requests}); what is beyond that waits at the server, and keeps it
+from reading this client's keepalive."""
 
 OPEN_SECONDS = 30.0
 """Until a lasting connection gives up one attempt to connect and open."""
@@ -155,8 +155,8 @@ TLS_HANDSHAKE_SECONDS = 15.0
 nothing would keep others out for ever."""
 
 TLS_LINGER_SECONDS = 2.0
-"""Until a client's connection is closed whose certificate OpenSSL has refused, if it does not close it itself.
-It is still sending its part of the handshake, and virsh dies of SIGPIPE when nobody takes that."""
+"""Until a client's connection is closed whose certificate OpenSSL has refused, if it does not close it
+itself. It is still sending its part of the handshake, and virsh dies of SIGPIPE when nobody takes that."""
 
 TLS_PIECE = 524288
 """Bytes that are encrypted at a time: whole records, and more than a packet of a stream has."""
@@ -165,7 +165,7 @@ SASL_DATA_MAX = 65536
 """Bytes of one step of a SASL exchange (C: C{REMOTE_AUTH_SASL_DATA_MAX})."""
 
 SASL_PACKET_MAX = 65536
-"""The largest packet of a SASL security layer that is taken, without its length; what libvirt asks for too."""
+"""The largest packet of a SASL security layer that is taken, without its length; libvirt asks for it too."""
 
 SASL_BLOCK_MIN = 1024
 """Bytes of a message that fit into one packet, at least: a peer that takes less would have messages cut into
@@ -178,7 +178,7 @@ SASL_MAX_SSF = 100000
 """More bits than any protection has."""
 
 SCRAM_ITERATIONS = 65536
-"""How often a new SCRAM password is hashed. RFC 7677 wants 4096 at least; a client needs some 20 ms for it."""
+"""How often a new SCRAM password is hashed. RFC 7677 wants 4096 at least; a client takes 20 ms for it."""
 
 SCRAM_ITERATIONS_MAX = 2000000
 """The most that a client does for a server: a second or two."""

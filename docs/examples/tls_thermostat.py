@@ -29,9 +29,9 @@ async def main(reactor: Any, pki: str) -> None:
     context = TLSContext.forServer(pkipath=pki, allowedDNs=["CN=alice"])
     service = ServerService(server, "tcp:0:interface=127.0.0.1", tls=context)
     server.startService()
-    port = (await service.whenListening()).getHost().port
+    address: Any = (await service.whenListening()).getHost()
 
-    endpoint = clientFromString(reactor, f"libvirt-tls:localhost:port={port}:pkipath={pki}")
+    endpoint = clientFromString(reactor, f"libvirt-tls:localhost:port={address.port}:pkipath={pki}")
     client = await NetClient.overEndpoint(endpoint)
     print("the study is to have", await client.program(THERMOSTAT).target("study"), "°C")
 

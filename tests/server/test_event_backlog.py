@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
@@ -14,7 +15,7 @@ from virnet.limits import MAX_EVENT_BACKLOG
 from virnet.server import NetServer, ServerProgram
 
 
-def _server(**settings: int) -> NetServer:
+def _server(**settings: Any) -> NetServer:
     return NetServer(Clock(), [ServerProgram(ECHO, lambda client: Echo())], **settings)
 
 

@@ -39,7 +39,7 @@ TOO_MANY_ANONYMOUS = (
 )
 
 
-def server(**limits: int) -> NetServer:
+def server(**limits: Any) -> NetServer:
     """A server on a clock."""
     return NetServer(Clock(), [served(ECHO, Echo())], **limits)
 
@@ -392,7 +392,7 @@ class Services(SynchronousTestCase):
 class OverSockets(SocketTestCase):
     """The same with the kernel's sockets."""
 
-    def start(self, **limits: int) -> ServerService:
+    def start(self, **limits: Any) -> ServerService:
         """A server with a service on a UNIX socket, and one that wants authentication on TCP."""
         self.server = NetServer(reactor, [served(ECHO, Echo())], **limits)
         service = ServerService(self.server, f"unix:{self.path}:lockfile=0")

@@ -85,7 +85,7 @@ REFUSED = {
     "qemu+ssh://host/system?proxy=": "parameter 'proxy' is auto, netcat or native, not ''",
     "qemu+ssh://host/system?mode=direct": "mode 'direct' does not go with the transport 'ssh': name the",
     "qemu+ssh://host/system?no_tty=": "parameter 'no_tty' is a number, 0 for no, 1 for yes, not ''",
-    "qemu+tls://host/system?no_verify=yes": "parameter 'no_verify' is a number, 0 for no, 1 for yes, not 'yes'",
+    "qemu+tls://host/system?no_verify=yes": "'no_verify' is a number, 0 for no, 1 for yes, not 'yes'",
     "qemu+libssh://h/system?known_hosts_verify=no": "is normal, auto or ignore, not 'no'",
     "qemu+libssh2://h/system?sshauth=agent,key": (
         "parameter 'sshauth' lists agent, privkey, password and keyboard-interactive, not 'key'"

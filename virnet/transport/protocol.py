@@ -58,8 +58,8 @@ class RPCProtocol(Protocol):
     @ivar clock: tells the time and calls later.
     @ivar ending: what comes is not looked at any more.
     @ivar written: bytes that were to be sent so far; a descriptor counts one.
-    @ivar lastHeard: when the peer gave its last sign of life, once keepalive that was on has ended; in seconds
-        of C{clock}.
+    @ivar lastHeard: when the peer gave its last sign of life, once keepalive that was on has ended; in
+        seconds of C{clock}.
     """
 
     log = Logger()

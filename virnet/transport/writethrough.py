@@ -208,7 +208,7 @@ def _callAll(calls: list[Callable[[], object]]) -> None:
 def senderFor(transport: Any) -> BufferedSender:
     """What sends over a connected transport, before anything was written to it.
 
-    @return: a L{WriteThrough} for a plain socket, else a L{BufferedSender}; the transport itself if it is one.
+    @return: a L{WriteThrough} for a plain socket, else a L{BufferedSender}; the transport if it is one.
     """
     if isinstance(transport, BufferedSender):
         return transport
