@@ -355,6 +355,59 @@ class Progress(TerminalCase):
         self.assertRegex(output, rb"^Volume '.*' uploaded: 2\.0 MiB in .* s, .*/s\n$")
 
 
+class Pipes(TerminalCase):
+    """
+    Nobody hangs in a pipe.
+    """
+
+    def started(self, *words: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "virnet.cli", *words],
+            env=environment(self.uri),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
+    def setUp(self) -> None:
+        super().setUp()
+        xml = "<volume><name>pipe</name><capacity unit='MiB'>64</capacity><allocation>0</allocation></volume>"
+        self.ran("call", "storageVolCreateXML", "default-pool", xml)
+
+    def test_whose_reader_does_not_read(self) -> None:
+        process = self.started("vol-download", "pipe", "--pool", "default-pool", "-")
+        assert process.stdout is not None
+        process.stdout.read(1)
+        process.terminate()
+        self.assertEqual(143, process.wait(PATIENCE))
+
+    def test_whose_reader_goes_away(self) -> None:
+        process = self.started("vol-download", "pipe", "--pool", "default-pool", "-")
+        assert process.stdout is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        self.assertNotEqual(0, process.wait(PATIENCE))
+
+    def test_whose_writer_does_not_write(self) -> None:
+        process = self.started("vol-upload", "pipe", "--pool", "default-pool", "-")
+        assert process.stdin is not None
+        process.stdin.write(b"x" * 1000000)
+        process.stdin.flush()
+        process.terminate()
+        self.assertEqual(143, process.wait(PATIENCE))
+
+    def test_everything_arrives(self) -> None:
+        data = os.urandom(3000000)
+        words = ("pipe", "--pool", "default-pool", "-", "--quiet")
+        status, _, errors = self.ran("vol-upload", *words, given=data)
+        self.assertEqual((0, b""), (status, errors))
+        status, output, _ = self.ran("vol-download", *words, "--length", "3000000")
+        self.assertEqual((0, True), (status, output == data))
+
+
 class Editor(TerminalCase):
     """
     The editor has the terminal, Ctrl-C included.

@@ -17,10 +17,11 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from virnet.cli.session import Session, lookup
-from virnet.cli.terminal import OTHER_SCREEN, Screen, Terminal
+from virnet.cli.terminal import OTHER_SCREEN, Terminal
 from virnet.client.stream import ClientStream
 from virnet.client.transfer import TransferError
 from virnet.client.transfer.sources import Source, fileSource
+from virnet.client.transfer.targets import PipeTarget
 from virnet.programs.constants import DomainConsoleFlags
 
 
@@ -37,7 +38,7 @@ async def console(session: Session) -> None:
     opened: Any = await session.connection.remote.domainOpenConsole(domain, options.device, int(flags))
     keys = sys.stdin.fileno()
     source = fileSource(session.reactor, os.dup(keys), "standard input", False)
-    talk = _Talk(session, opened, source, Screen(session.reactor, sys.stdout.fileno()))
+    talk = _Talk(session, opened, source, PipeTarget(session.reactor, sys.stdout.fileno()))
     try:
         await source.open()
         if os.isatty(keys):
@@ -60,7 +61,7 @@ class _Talk:
 
     terminal: Terminal | None = None
 
-    def __init__(self, session: Session, stream: ClientStream, source: Source, screen: Screen) -> None:
+    def __init__(self, session: Session, stream: ClientStream, source: Source, screen: PipeTarget) -> None:
         self._reactor = session.reactor
         self._stream = stream
         self._source = source

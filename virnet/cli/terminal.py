@@ -12,19 +12,10 @@ from __future__ import annotations
 
 import atexit
 import os
-import select
 import signal
-import stat
 import termios
 from types import TracebackType
 from typing import Any
-
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IWriteDescriptor
-from zope.interface import implementer
-
-_CHUNK = 2048
-"""Bytes that a terminal or pipe which is ready takes without making us wait."""
 
 SANE = b"\x1b[0m\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>\x1b7\x1b[r\x1b8"
 """Colours off, cursor on, no mouse reports, no bracketed paste, ordinary keys, the whole screen scrolls
@@ -98,53 +89,3 @@ class Terminal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.restore()
-
-
-@implementer(IWriteDescriptor)
-class Screen:
-    """A descriptor that is written when it takes something, so that nobody waits for a slow terminal but who
-    writes to it.
-    """
-
-    def __init__(self, reactor: Any, fd: int) -> None:
-        """@param fd: stays the caller's."""
-        self._reactor = reactor
-        self._fd = fd
-        self._ready: Deferred[None] | None = None
-        # What is no pipe and no terminal takes everything at once, and cannot be waited for.
-        mode = os.fstat(fd).st_mode
-        self._waits = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and os.isatty(fd))
-
-    async def write(self, data: bytes) -> None:
-        """Write everything."""
-        view = memoryview(data)
-        while view:
-            if self._waits:
-                self._ready = Deferred(self._cancelled)
-                self._reactor.addWriter(self)
-                await self._ready
-            view = view[os.write(self._fd, view[:_CHUNK]) :]
-
-    def _cancelled(self, _: object) -> None:
-        self._reactor.removeWriter(self)
-        self._ready = None
-
-    def fileno(self) -> int:
-        """For the reactor."""
-        return self._fd
-
-    def logPrefix(self) -> str:
-        """For the log."""
-        return "screen"
-
-    def doWrite(self) -> None:
-        """It takes something."""
-        self._reactor.removeWriter(self)
-        ready, self._ready = self._ready, None
-        if ready is not None:
-            ready.callback(None)
-
-    def connectionLost(self, reason: object) -> None:
-        """It is gone, and writing will say how; or the reactor stops, and writing might wait for ever."""
-        if select.select([], [self._fd], [], 0)[1]:
-            self.doWrite()

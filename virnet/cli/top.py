@@ -20,10 +20,11 @@ from twisted.internet.task import deferLater
 from virnet.cli.output import shown, tableLines
 from virnet.cli.session import Session
 from virnet.cli.sizes import bytesText
-from virnet.cli.terminal import HIDE_CURSOR, OTHER_SCREEN, Screen, Terminal
+from virnet.cli.terminal import HIDE_CURSOR, OTHER_SCREEN, Terminal
 from virnet.cli.usage import Look, look, usage
 from virnet.client.transfer import TransferError
 from virnet.client.transfer.sources import PipeSource
+from virnet.client.transfer.targets import PipeTarget
 
 HEADINGS = ("Id", "Name", "State", "CPU %", "CPUs", "Memory", "Read/s", "Write/s", "Rx/s", "Tx/s")
 
@@ -106,7 +107,7 @@ async def top(session: Session) -> None:
 
 async def _live(session: Session, watch: Watch) -> None:
     keys = PipeSource(session.reactor, os.dup(sys.stdin.fileno()), "standard input", False)
-    screen = Screen(session.reactor, sys.stdout.fileno())
+    screen = PipeTarget(session.reactor, sys.stdout.fileno())
     pressed: Deferred[bytes] | None = None
     lost: list[Exception] = []
 

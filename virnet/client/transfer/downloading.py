@@ -16,11 +16,14 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFDSet
 
 from virnet.client.stream import ClientStream
 from virnet.client.transfer.checksum import Checksum
 from virnet.client.transfer.errors import TransferError
 from virnet.client.transfer.progress import Meter, Progress, Transferred
+from virnet.client.transfer.sources import mayWait
+from virnet.client.transfer.targets import PipeTarget
 from virnet.errorcodes import ErrorNumber
 from virnet.errors import RemoteError
 from virnet.limits import FILE_CHUNK
@@ -73,6 +76,7 @@ async def download(
         part, fd = _create(os.fspath(target))
     else:
         fd = _duplicate(target)
+    waits = fd is not None and mayWait(fd) and IReactorFDSet.providedBy(reactor)
     file = None if fd is None else ThreadedFile(reactor, fd)
     try:
         flags = int(StorageVolDownloadFlags.SPARSE_STREAM) if sparse else 0
@@ -81,6 +85,8 @@ async def download(
         try:
             if file is None:
                 await _write(stream, target, meter, check)
+            elif waits:
+                await _write(stream, PipeTarget(reactor, file.fd), meter, check)
             else:
                 await _writeFile(stream, file, meter, check, part is not None)
             if check is not None:

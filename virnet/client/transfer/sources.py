@@ -144,7 +144,7 @@ class PipeSource(Source):
         """The other end was closed, and what is left is still to be read; or the reactor stops, which says
         the same, and then reading would wait for ever.
         """
-        if select.select([self._fd], [], [], 0)[0]:
+        if ready(self._fd, select.POLLIN):
             self.doRead()
 
     def _cancelled(self, _: object) -> None:
@@ -199,6 +199,19 @@ class IteratedSource(Source):
         self._whenClosed()
 
 
+def mayWait(fd: int) -> bool:
+    """Whether reading or writing may take for ever: of a pipe, a socket, a terminal."""
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and os.isatty(fd))
+
+
+def ready(fd: int, event: int) -> bool:
+    """Whether reading (C{POLLIN}) or writing (C{POLLOUT}) takes no waiting now, be it that it fails."""
+    poll = select.poll()
+    poll.register(fd, event)
+    return bool(poll.poll(0))
+
+
 def fileSource(reactor: Any, fd: int, name: str, sparse: bool) -> Source:
     """Make the source for a descriptor.
 
@@ -206,8 +219,7 @@ def fileSource(reactor: Any, fd: int, name: str, sparse: bool) -> Source:
     @raise TransferError: nothing can be read from it.
     """
     mode = os.fstat(fd).st_mode
-    waits = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and os.isatty(fd))
-    if waits and IReactorFDSet.providedBy(reactor):
+    if mayWait(fd) and IReactorFDSet.providedBy(reactor):
         return PipeSource(reactor, fd, name, sparse)
     if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
         return FileSource(reactor, fd, name, sparse)
