@@ -174,6 +174,9 @@ crumbs."""
 SASL_MIN_SSF = 56
 """Bits of protection that a plain TCP connection needs (C{tcp_min_ssf} of C{libvirtd.conf})."""
 
+SASL_MIN_SSF_CONFIGURED = 112
+"""The least that a daemon can be told to want instead; libvirtd refuses less too."""
+
 SASL_MAX_SSF = 100000
 """More bits than any protection has."""
 

@@ -8,9 +8,14 @@ from typing import Any
 from twisted.application.service import IServiceCollection
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.contracts.sasl import stepped
 from tests.interop.support import requireModule
 from virnet.daemon.service import CannotStart
 from virnet.daemon.tap import Options, makeService
+from virnet.security.identity import Identity
+from virnet.security.sasl import SASLError
+from virnet.security.saslcontext import SASLContext
+from virnet.security.saslplain import PlainClientSession
 from virnet.security.scramfile import ScramFile
 from virnet.server import ServerService
 from virnet.server.sasl import SASLAuthentication
@@ -30,11 +35,15 @@ class SASLOptions(SynchronousTestCase):
         daemon = makeService(options)
         return [each for each in IServiceCollection(daemon) if isinstance(each, ServerService)]
 
-    def mechanisms(self, *words: str) -> tuple[str, ...]:
+    def sasl(self, *words: str) -> SASLContext:
         """What a UNIX socket has."""
         (service,) = self.services("--listen", "unix:/tmp/x", "--auth-unix", "sasl", *words)
         assert isinstance(service.auth, SASLAuthentication)
-        return service.auth.context.mechanisms
+        return service.auth.context
+
+    def mechanisms(self, *words: str) -> tuple[str, ...]:
+        """Which mechanisms a UNIX socket has."""
+        return self.sasl(*words).mechanisms
 
     def test_a_file_of_passwords(self) -> None:
         self.assertEqual(
@@ -44,6 +53,33 @@ class SASLOptions(SynchronousTestCase):
 
     def test_checkers_of_twisted(self) -> None:
         self.assertEqual(self.mechanisms("--auth", "memory:alice:secret"), ("PLAIN",))
+
+    def test_the_checkers_know_their_users(self) -> None:
+        """
+        Twisted's command line makes words of names and passwords; what clients send is bytes.
+        """
+        clear = self.mktemp()
+        with open(clear, "w") as file:
+            file.write("jörg:sécret\n")
+        for checker in ("memory:alice:x:jörg:sécret", f"file:{clear}"):
+            context = self.sasl("--auth", checker)
+            for password, user in (("sécret", "jörg"), ("secret", None)):
+                session = context.session("PLAIN", Identity("unix"))
+                try:
+                    stepped(session, PlainClientSession("jörg", password).step(None))
+                except SASLError:
+                    pass
+                self.assertEqual(session.user, user, checker)
+
+    def test_how_strong_the_protection_of_plain_TCP_has_to_be(self) -> None:
+        words = ("--auth", "memory:alice:secret")
+        self.assertEqual(self.sasl(*words).minSSF, 56)
+        self.assertEqual(self.sasl(*words, "--tcp-min-ssf", "112").minSSF, 112)
+        self.refused(
+            (("--tcp-min-ssf", "111"), "minimum SSF levels lower than 112 are not supported"),
+            (("--tcp-min-ssf", "0"), "minimum SSF levels lower than 112 are not supported"),
+            (("--tcp-min-ssf", "many"), "'many' is not a number"),
+        )
 
     def test_some_mechanisms_alone(self) -> None:
         words = ("--sasl-passwords", self.passwords, "--auth", "memory:alice:secret")

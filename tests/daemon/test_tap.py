@@ -67,6 +67,7 @@ class Understood(OptionsCase):
                 "--auth-tls=",
                 "--max-anonymous-clients=",
                 "--access-rules=",
+                "--tcp-min-ssf=",
                 "--authentication-timeout=",
                 "--version",
                 "--help",

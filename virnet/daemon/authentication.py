@@ -18,6 +18,7 @@ from twisted.cred.checkers import ICredentialsChecker
 
 from virnet.daemon.listening import Listener
 from virnet.errors import VirnetError
+from virnet.limits import SASL_MIN_SSF
 from virnet.security.polkit import Polkit, PolkitMissing
 from virnet.security.saslcontext import SASLContext
 from virnet.security.saslgssapi import MECHANISM as GSSAPI
@@ -39,6 +40,7 @@ class SASLSettings(NamedTuple):
     @ivar keytab: the keys for Kerberos.
     @ivar mechanisms: these alone, if there are any.
     @ivar allowed: patterns of users; C{None}: all.
+    @ivar minSSF: bits of protection that plain TCP has to get.
     """
 
     passwords: str | None = None
@@ -46,6 +48,7 @@ class SASLSettings(NamedTuple):
     keytab: str | None = None
     mechanisms: Sequence[str] = ()
     allowed: Sequence[str] | None = None
+    minSSF: int = SASL_MIN_SSF
 
     def context(self) -> SASLContext:
         """Make what exchanges are run with.
@@ -59,6 +62,7 @@ class SASLSettings(NamedTuple):
                 keytab=self.keytab,
                 mechanisms=self.mechanisms or None,
                 allowedUsers=self.allowed,
+                minSSF=self.minSSF,
             )
         except ValueError as e:
             hint = "--sasl-passwords, --sasl-keytab or --auth gives something to check against"

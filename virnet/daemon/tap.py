@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
 from twisted.python import usage
@@ -44,6 +45,8 @@ from virnet.limits import (
     MAX_WORKERS,
     MIN_WORKERS,
     PRIO_WORKERS,
+    SASL_MIN_SSF,
+    SASL_MIN_SSF_CONFIGURED,
     SERVER_KEEPALIVE_COUNT,
 )
 from virnet.probes import PROBES, matching
@@ -99,6 +102,10 @@ LIMITS = (
 )
 
 
+def _encoded(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
 class Options(usage.Options, AuthOptionMixin):
     """What can be typed behind C{twistd virnet}."""
 
@@ -115,6 +122,13 @@ class Options(usage.Options, AuthOptionMixin):
         ["auth-tls", None, "none", "The same for TLS: none, sasl."],
         ["sasl-passwords", None, None, "For SASL: a file made by 'virnet sasl passwd'."],
         ["sasl-keytab", None, None, "For SASL: the keys of libvirt/HOST, for Kerberos."],
+        [
+            "tcp-min-ssf",
+            None,
+            None,
+            "For SASL over TCP: bits of a key, 112 or more; else 56 will do.",
+            _count,
+        ],
     ]
 
     compData = usage.Completions(multiUse={"listen", "listen-readonly", "trace"})
@@ -159,6 +173,15 @@ class Options(usage.Options, AuthOptionMixin):
         print(f"virnet {__version__}")
         sys.exit(0)
 
+    def addChecker(self, checker: Any) -> None:
+        """Take a checker of C{--auth}.
+
+        That of C{memory:} is given words by Twisted's command line, and compares bytes.
+        """
+        if isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
+            checker.users = {_encoded(name): _encoded(password) for name, password in checker.users.items()}
+        super().addChecker(checker)
+
     def parseArgs(self, *words: str) -> None:
         """@raise UsageError: there are words that are no options."""
         if words:
@@ -169,6 +192,9 @@ class Options(usage.Options, AuthOptionMixin):
         for option in ("max-workers", "max-clients", "max-client-requests"):
             if self[option] < 1:
                 raise usage.UsageError(f"--{option} takes 1 or more")
+        ssf, least = self["tcp-min-ssf"], SASL_MIN_SSF_CONFIGURED
+        if ssf is not None and ssf < least:
+            raise usage.UsageError(f"--tcp-min-ssf: minimum SSF levels lower than {least} are not supported")
         for kind in KINDS:
             try:
                 checked(kind, self[f"auth-{kind}"])
@@ -206,6 +232,7 @@ def makeService(options: Options) -> IService:
             options["sasl-keytab"],
             options["sasl-mechanism"],
             options["sasl-allowed"],
+            SASL_MIN_SSF if options["tcp-min-ssf"] is None else options["tcp-min-ssf"],
         )
         authentications = Authentications(reactor, wanted, sasl)
         listeners = [each._replace(auth=authentications.forListener(each)) for each in listeners]
