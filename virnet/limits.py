@@ -185,3 +185,20 @@ SCRAM_ITERATIONS = 65536
 
 SCRAM_ITERATIONS_MAX = 2000000
 """The most that a client does for a server: a second or two."""
+
+UPLOAD_HEAD = 131072
+"""Bytes at the beginning of a volume that an upload sends last: fewer than a packet has, so that they are
+written in
+one go; more than any partition table, boot sector or header of an image format has."""
+
+HTTP_BUFFER = 524288
+"""Bytes of a response that wait for the libvirt server before the HTTP connection is not read any more."""
+
+HTTP_REDIRECTS = 5
+"""Redirects that are followed for a volume's source."""
+
+HTTP_STALL = 30.0
+"""Seconds of silence that are a cut."""
+
+HTTP_RETRIES = 5
+"""Attempts in a row to go on after a cut that may bring nothing."""

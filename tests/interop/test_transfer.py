@@ -33,8 +33,8 @@ from tests.interop.test_cli import environment
 from virnet.client import Connection, connect
 from virnet.client.stream import Hole
 from virnet.client.transfer import HTTPOptions, Progress, TransferError, Transferred, download, upload
-from virnet.client.transfer.uploading import HEAD
 from virnet.errors import ConnectionLost
+from virnet.limits import UPLOAD_HEAD
 from virnet.programs.values import StorageVol
 
 reactor: Any = installed
@@ -146,7 +146,7 @@ class _Transfers(TestCase):
                 _, url = self.origin(*script, data=self.data[::-1])
                 wrong = "sha256:" + "0" * 64
                 self.assertIn(words, await self.refused(upload(reactor, remote, vol, url, checksum=wrong)))
-                self.assertTrue((await self.content(connection, vol))[:HEAD] == bytes(HEAD))
+                self.assertTrue((await self.content(connection, vol))[:UPLOAD_HEAD] == bytes(UPLOAD_HEAD))
 
         return self.onVolume(len(self.data), body)
 
@@ -167,12 +167,12 @@ class _Transfers(TestCase):
                     pass
                 else:
                     raise self.failureException("it did not notice")
-            self.assertTrue((await self.content(connection, vol))[:HEAD] == bytes(HEAD))
+            self.assertTrue((await self.content(connection, vol))[:UPLOAD_HEAD] == bytes(UPLOAD_HEAD))
 
         return self.onVolume(len(self.data), body)
 
     def test_holes_of_a_new_volume(self) -> Deferred[None]:
-        data = self.data[:HEAD] + bytes(16 * MIB) + self.data[:MIB]
+        data = self.data[:UPLOAD_HEAD] + bytes(16 * MIB) + self.data[:MIB]
         _, url = self.origin(data=data)
 
         async def body(connection: Connection, vol: StorageVol) -> None:
@@ -253,7 +253,7 @@ class _Transfers(TestCase):
             finally:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-            self.assertTrue((await self.content(connection, vol))[:HEAD] == bytes(HEAD))
+            self.assertTrue((await self.content(connection, vol))[:UPLOAD_HEAD] == bytes(UPLOAD_HEAD))
 
         return self.onVolume(len(self.data), body)
 
@@ -297,9 +297,11 @@ class OnLibvirtd(_Transfers):
         async def body(connection: Connection, vol: StorageVol) -> None:
             remote = connection.remote
             await upload(reactor, remote, vol, self.data)
-            await upload(reactor, remote, vol, [b"x" * HEAD, Hole(MIB), b"y" * MIB], sparse=True)
+            await upload(reactor, remote, vol, [b"x" * UPLOAD_HEAD, Hole(MIB), b"y" * MIB], sparse=True)
             found = await self.content(connection, vol)
-            self.assertTrue(found[HEAD : HEAD + MIB] == self.data[HEAD : HEAD + MIB])
+            self.assertTrue(
+                found[UPLOAD_HEAD : UPLOAD_HEAD + MIB] == self.data[UPLOAD_HEAD : UPLOAD_HEAD + MIB]
+            )
 
         return self.onVolume(len(self.data), body)
 

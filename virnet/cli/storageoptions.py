@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 
 from virnet.cli.values import number, offer, seconds, size
+from virnet.limits import HTTP_REDIRECTS, HTTP_RETRIES, HTTP_STALL
 
 UPLOAD_EPILOG = """\
 SOURCE is a file, - for standard input, or with --from a URL (http or https). The beginning is sent
@@ -53,9 +54,27 @@ def upload(parser: ArgumentParser) -> None:
     parser.add_argument("--on-failure", choices=("keep", "wipe", "delete"), help="what becomes of the volume")
     parser.add_argument("--size", type=size, metavar="SIZE", help="refuse a source of any other size")
     _transfer(parser)
-    parser.add_argument("--redirects", type=number, default=5, metavar="N", help="follow so many (default 5)")
-    parser.add_argument("--stall", type=seconds, default=30.0, metavar="S", help="silence that is a cut (30)")
-    parser.add_argument("--retries", type=number, default=5, metavar="N", help="cuts without progress (5)")
+    parser.add_argument(
+        "--redirects",
+        type=number,
+        default=HTTP_REDIRECTS,
+        metavar="N",
+        help=f"follow so many ({HTTP_REDIRECTS})",
+    )
+    parser.add_argument(
+        "--stall",
+        type=seconds,
+        default=HTTP_STALL,
+        metavar="S",
+        help=f"silence that is a cut ({HTTP_STALL:g})",
+    )
+    parser.add_argument(
+        "--retries",
+        type=number,
+        default=HTTP_RETRIES,
+        metavar="N",
+        help=f"cuts without progress ({HTTP_RETRIES})",
+    )
 
 
 def download(parser: ArgumentParser) -> None:

@@ -16,9 +16,8 @@ from tests.client.transfer import origin as behaviours
 from tests.client.transfer.origin import Behaviour, Hosts, Origin
 from tests.hypervisor.wired import WiredTestCase
 from virnet.client.transfer import HTTPOptions, Progress, TransferError, Transferred, upload
-from virnet.client.transfer.body import LIMIT
-from virnet.client.transfer.uploading import HEAD
 from virnet.hypervisor.memory import MemoryHypervisor
+from virnet.limits import HTTP_BUFFER, UPLOAD_HEAD
 from virnet.programs.values import StorageVol
 
 URL = "http://origin.test/image.raw"
@@ -81,7 +80,7 @@ class HTTPCase(WiredTestCase):
         self.assertEqual([], ours)
 
     def assertNoImage(self) -> None:
-        self.assertTrue(self.download(self.vol, 0, HEAD) == bytes(HEAD))
+        self.assertTrue(self.download(self.vol, 0, UPLOAD_HEAD) == bytes(UPLOAD_HEAD))
 
     def assertUntouched(self) -> None:
         self.assertTrue(self.download(self.vol) == OLD)
@@ -119,7 +118,7 @@ class Fetching(HTTPCase):
         self.assertEqual(len(self.data), told[-1].done)
 
     def test_zeros_become_holes(self) -> None:
-        data = self.data[:HEAD] + bytes(MIB) + self.data[:MIB]
+        data = self.data[:UPLOAD_HEAD] + bytes(MIB) + self.data[:MIB]
         self.origin(data=data)
         self.vol = self.volume("new", capacity=len(data))
         result = self.successResultOf(
@@ -197,7 +196,7 @@ class BackPressure(HTTPCase):
         self.clock.pump([1] * 10)
         self.assertNoResult(running)
         # What is under way at both ends, and what waits between them.
-        self.assertLess(origin.written, LIMIT + MIB)
+        self.assertLess(origin.written, HTTP_BUFFER + MIB)
         self.assertEqual(len(self.data), self.goesOn(running).size)
 
     def test_time_that_the_libvirt_server_takes_is_no_stall(self) -> None:

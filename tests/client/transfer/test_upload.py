@@ -17,9 +17,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.hypervisor.wired import WiredTestCase, descriptors
 from virnet.client.stream import Hole
 from virnet.client.transfer import Progress, TransferError, Transferred, upload
-from virnet.client.transfer.uploading import HEAD
 from virnet.errors import ConnectionLost
 from virnet.hypervisor.memory import MemoryHypervisor
+from virnet.limits import UPLOAD_HEAD
 
 MIB = 1 << 20
 
@@ -123,7 +123,7 @@ class Sources(UploadCase):
         self.assertIn("cannot read /", self.refusal("/"))
 
     def test_sizes_around_the_head(self) -> None:
-        for size in (0, 1, HEAD - 1, HEAD, HEAD + 1, 3 * HEAD):
+        for size in (0, 1, UPLOAD_HEAD - 1, UPLOAD_HEAD, UPLOAD_HEAD + 1, 3 * UPLOAD_HEAD):
             self.upload(self.vol, self.old)
             self.assertEqual(size, self.uploaded(self.data[:size]).size)
             self.assertHolds(self.data[:size])
@@ -162,15 +162,15 @@ class Holes(UploadCase):
         Under a hole libvirtd leaves what was there, and that would be the old header.
         """
         told: list[Progress] = []
-        self.uploaded([Hole(HEAD + 4096), b"data"], sparse=True, progress=told.append)
-        self.assertHolds(bytes(HEAD + 4096) + b"data")
+        self.uploaded([Hole(UPLOAD_HEAD + 4096), b"data"], sparse=True, progress=told.append)
+        self.assertHolds(bytes(UPLOAD_HEAD + 4096) + b"data")
 
     def test_not_wanted(self) -> None:
         self.assertEqual((MIB, 0), self.uploaded(bytes(MIB))[:2])
         self.assertHolds(bytes(MIB))
 
     def test_not_agreed_on(self) -> None:
-        running = self.began([b"x" * HEAD, Hole(5)])
+        running = self.began([b"x" * UPLOAD_HEAD, Hole(5)])
         self.assertIn("holes were not agreed on", str(self.failureResultOf(running).value))
 
 
@@ -183,7 +183,7 @@ class Failures(UploadCase):
 
     def assertNoImage(self) -> None:
         found = self.download(self.vol)
-        self.assertTrue(found[:HEAD] == bytes(HEAD))
+        self.assertTrue(found[:UPLOAD_HEAD] == bytes(UPLOAD_HEAD))
         self.assertEqual(len(self.old), len(found))
 
     def interrupted(self) -> Deferred[Transferred]:

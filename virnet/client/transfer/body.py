@@ -1,8 +1,8 @@
 """
 The body of an HTTP response, read piece by piece.
 
-  - What has come and nobody has read is at most about C{LIMIT} bytes: then the HTTP connection is not read
-    any more until somebody reads here.
+  - What has come and nobody has read is at most about L{HTTP_BUFFER} bytes: then the HTTP connection is not
+    read any more until somebody reads here.
   - A reader that waits longer than the stall time gets a L{Cut}; the time runs only while one waits.
 """
 
@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 
-LIMIT = 524288
+from virnet.limits import HTTP_BUFFER
 
 
 class Cut(Exception):
@@ -50,7 +50,7 @@ class Body(Protocol):
             return
         self._pieces.append(data)
         self._size += len(data)
-        if self._size >= LIMIT and not self._paused and self.transport is not None:
+        if self._size >= HTTP_BUFFER and not self._paused and self.transport is not None:
             self._paused = True
             self.transport.pauseProducing()  # type: ignore[attr-defined]
         self._wake()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from virnet.limits import HTTP_REDIRECTS, HTTP_RETRIES, HTTP_STALL
+
 
 class HTTPOptions(NamedTuple):
     """How to fetch.
@@ -19,7 +21,7 @@ class HTTPOptions(NamedTuple):
 
     agent: Any = None
     headers: Mapping[str, str] = {}
-    redirects: int = 5
-    stall: float = 30.0
-    retries: int = 5
+    redirects: int = HTTP_REDIRECTS
+    stall: float = HTTP_STALL
+    retries: int = HTTP_RETRIES
     delay: float = 1.0

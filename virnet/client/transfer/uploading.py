@@ -5,11 +5,11 @@ What a server does with an upload that is given up is not to undo it: libvirtd, 
 the volume what has arrived, and behind it what was there before. Nobody could tell that from a whole image.
 So:
 
-  - The first L{HEAD} bytes are sent last. The stream begins with zeros in their place; when everything behind
-    them has arrived and length and checksum are right, they follow in a stream of their own, as one packet.
-    Partition tables, boot sectors, the headers of image formats and the superblocks of nearly all file
-    systems are in them: whatever fails, be it this process or its host, the volume begins with zeros and is
-    no image.
+  - The first L{UPLOAD_HEAD} bytes are sent last. The stream begins with zeros in their place; when everything
+    behind them has arrived and length and checksum are right, they follow in a stream of their own, as one
+    packet. Partition tables, boot sectors, the headers of image formats and the superblocks of nearly all
+    file systems are in them: whatever fails, be it this process or its host, the volume begins with zeros and
+    is no image.
   - A source that fits into one packet is read and checked before anything is sent.
   - What is written at an offset is a part of something that is there already: it is sent in order, and what a
     failure leaves is a mixture.
@@ -32,13 +32,11 @@ from virnet.client.transfer.options import HTTPOptions
 from virnet.client.transfer.progress import Meter, Progress, Transferred
 from virnet.client.transfer.sources import IteratedSource, Source, fileSource, isURL
 from virnet.errors import VirnetError
+from virnet.limits import UPLOAD_HEAD
 from virnet.programs import IRemote
 from virnet.programs.constants import StorageVolUploadFlags
 from virnet.programs.values import StorageVol
 from virnet.transport.files import Hole
-
-HEAD = 131072
-"""Bytes at the beginning that are sent last: fewer than a packet has, so that they are written in one go."""
 
 KEEP = "keep"
 WIPE = "wipe"
@@ -183,11 +181,11 @@ class _Upload:
         """The beginning as data, and what came with it that is behind it; C{None} at the end."""
         pieces: list[bytes] = []
         length = 0
-        while length < HEAD:
+        while length < UPLOAD_HEAD:
             item = await self._next(source)
             if not item:
                 return b"".join(pieces), None
-            fits = min(_length(item), HEAD - length)
+            fits = min(_length(item), UPLOAD_HEAD - length)
             length += fits
             if isinstance(item, Hole):
                 pieces.append(bytes(fits))
