@@ -188,8 +188,7 @@ SCRAM_ITERATIONS_MAX = 2000000
 
 UPLOAD_HEAD = 131072
 """Bytes at the beginning of a volume that an upload sends last: fewer than a packet has, so that they are
-written in
-one go; more than any partition table, boot sector or header of an image format has."""
+written in one go; more than partition tables, boot sectors and the headers of image formats have."""
 
 HTTP_BUFFER = 524288
 """Bytes of a response that wait for the libvirt server before the HTTP connection is not read any more."""
