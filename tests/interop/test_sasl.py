@@ -178,6 +178,12 @@ sasldb_path: {directory}/sasldb
 
 
 @cache
+def theirTLSPort() -> int:
+    """Where that libvirtd listens with TLS."""
+    return freePort()
+
+
+@cache
 def theirs() -> LibvirtDaemon:
     """A libvirtd that wants SASL over everything."""
     configuration = directory() / "cyrus"
@@ -192,9 +198,12 @@ def theirs() -> LibvirtDaemon:
             timeout=SECONDS,
         )
     lists = '", "'.join(("alice", f"alice@{REALM}", f"alice@{socket.gethostname()}"))
+    pki = directory() / "pki"
     daemon = LibvirtDaemon(
         tcpPort=0,
         settings='auth_unix_rw = "sasl"\nauth_unix_ro = "sasl"\nauth_tcp = "sasl"\n'
+        f'listen_tls = 1\ntls_port = "{theirTLSPort()}"\nauth_tls = "sasl"\nca_file = "{pki}/cacert.pem"\n'
+        f'cert_file = "{pki}/servercert.pem"\nkey_file = "{pki}/serverkey.pem"\n'
         f'sasl_allowed_username_list = [ "{lists}" ]\n',
     )
     variables = {**realm().environment, "SASL_CONF_PATH": str(configuration)}
@@ -448,10 +457,25 @@ class OurClientOnLibvirtd(_Client):
         uri = theirs().tcpURI.replace("127.0.0.1", "localhost")
         return uri + (f"?auth=sasl.{mechanism}" if mechanism else "")
 
+    def tls(self, mechanism: str) -> str:
+        """The URI over TLS."""
+        theirs()
+        return (
+            f"test+tls://localhost:{theirTLSPort()}/default?pkipath={directory() / 'pki'}"
+            f"&auth=sasl.{mechanism}"
+        )
+
     async def test_every_mechanism_with_a_password(self) -> None:
         self.password("alice")
         for mechanism in (*SCRAMS, "PLAIN"):
             await self.talk(await self.open(self.unix(mechanism)))
+
+    async def test_R123_every_mechanism_with_a_password_over_tls(self) -> None:
+        self.password("alice")
+        for mechanism in (*SCRAMS, "PLAIN"):
+            await self.talk(await self.open(self.tls(mechanism)))
+        self.password("alice", "wrong")
+        self.assertEqual(await self.refused(self.tls("SCRAM-SHA-256")), REFUSED)
 
     async def test_a_password_from_a_callback(self) -> None:
         asked: list[str] = []

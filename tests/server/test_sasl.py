@@ -157,6 +157,19 @@ class Exchanges(_Case):
         self.authenticate(ScramClientSession("SCRAM-SHA-256", "jörg", "gehüpft"))
         self.assertEqual(self.session.client.identity.saslUser, "jörg")
 
+    def test_R127_each_byte_is_a_sign_extended_word(self) -> None:
+        """
+        C: C{char sasl_data<>}, for which C{rpcgen} makes an array of words.
+        """
+        words = b"\0\0\0\0\0\0\0\x7f\xff\xff\xff\x80\xff\xff\xff\xff"
+        procedure = REMOTE.byName["authSASLStep"]
+        data = b"\0\x7f\x80\xff"
+        self.assertEqual(procedure.encodeArgs((0, data)), b"\0\0\0\0" + b"\0\0\0\x04" + words)
+        self.assertEqual(procedure.encodeRet((1, 0, data)), b"\0\0\0\x01\0\0\0\0\0\0\0\x04" + words)
+        self.assertEqual(
+            procedure.decodeArgs(procedure.encodeArgs((0, bytes(range(256))))), (0, bytes(range(256)))
+        )
+
     def test_R123_over_tls_as_well(self) -> None:
         self.session.client.updateIdentity(transport="tls")
         self.assertEqual(self.authenticate(ScramClientSession("SCRAM-SHA-256", "alice", "secret"))[0], 1)
