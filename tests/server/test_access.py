@@ -14,13 +14,24 @@ from zope.interface import Interface
 from tests.echo import ECHO, Echo
 from tests.peers import OK, ServerSession, callNamed, served
 from virnet.client.events import EventRegistries
+from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
 from virnet.hypervisor.memory import MemoryHypervisor
 from virnet.hypervisor.session import sessionsOf
 from virnet.programs import LXC, QEMU, REMOTE
 from virnet.programs.base import LOW, Program
 from virnet.programs.constants import DomainEventID
-from virnet.programs.values import Domain, DomainSnapshot, HostInterface, Network, StoragePool, StorageVol
+from virnet.programs.typedparams import TypedParams
+from virnet.programs.values import (
+    Domain,
+    DomainSnapshot,
+    HostInterface,
+    Network,
+    NWFilterBinding,
+    Secret,
+    StoragePool,
+    StorageVol,
+)
 from virnet.security.access import AccessObject, AllowAll, RuleFile
 from virnet.security.identity import Identity
 from virnet.server import NetServer, ServerProgram
@@ -329,6 +340,87 @@ class Liars(_Case):
             server = NetServer(Clock(), [served(REMOTE, Restoring())], access=RuleFile(rules, [REMOTE]))
             (reply,) = ServerSession(server=server).send(callNamed(REMOTE, "domainRestore", 1, "/tmp/some"))
             self.assertEqual(reply.status, status)
+
+    def test_what_is_said_beside_the_name_that_counts(self) -> None:
+        """A node device by its parameter; a secret, and a filter's binding, by what it is for."""
+
+        class Elsewhere:
+            def nodeDeviceUpdate(self, name: str, xml_desc: str, flags: int) -> None:
+                pass
+
+            def nwfilterBindingCreateXML(self, xml: str, flags: int) -> NWFilterBinding:
+                return NWFilterBinding("vnet0", "f")
+
+            def secretLookupByUUID(self, uuid: bytes) -> Secret:
+                raise RemoteError.of(ErrorNumber.NO_SECRET, "x", ErrorDomain.SECRET)
+
+            def secretDefineXML(self, xml: str, flags: int) -> Secret:
+                return Secret(bytes(16), 1, "db-1")
+
+        uuid = "<uuid>00010203-0405-0607-0809-0a0b0c0d0e0f</uuid>"
+        usage = "<name>web-1</name><usage type='volume'><volume>db-1</volume></usage>"
+        calls = (
+            callNamed(REMOTE, "nodeDeviceUpdate", 1, "db-1", "<device><name>web-1</name></device>", 0),
+            callNamed(
+                REMOTE,
+                "nwfilterBindingCreateXML",
+                2,
+                "<filterbinding><name>web-1</name><portdev name='vnet0'/></filterbinding>",
+                0,
+            ),
+            callNamed(REMOTE, "secretDefineXML", 3, f"<secret>{usage}</secret>", 0),
+            callNamed(REMOTE, "secretDefineXML", 4, f"<secret>{uuid}{usage}</secret>", 0),
+        )
+        kinds = "node_device:* nwfilter_binding:* secret:*"
+        for rules, status in ((f"permit any {kinds} name=web-*", 1), (f"permit any {kinds}", OK)):
+            policy = RuleFile(f"{rules}\npermit any domain:* name=x", [REMOTE])
+            server = NetServer(Clock(), [served(REMOTE, Elsewhere())], access=policy)
+            replies = ServerSession(server=server).send(b"".join(calls))
+            self.assertEqual([reply.status for reply in replies], [status] * 4, rules)
+        call = callNamed(REMOTE, "nodeDeviceUpdate", 1, "web-1", "<device><name>db-1</name></device>", 0)
+        policy = RuleFile(f"permit any {kinds} name=web-*", [REMOTE])
+        server = NetServer(Clock(), [served(REMOTE, Elsewhere())], access=policy)
+        (reply,) = ServerSession(server=server).send(call)
+        self.assertEqual(reply.status, OK)
+
+    def test_a_uuid_of_which_nobody_can_say_whose_it_is(self) -> None:
+        class Defining:
+            def __init__(self, error: RemoteError | None) -> None:
+                if error is not None:
+                    self.domainLookupByUUID = self.fail
+                self.error = error
+
+            def fail(self, uuid: bytes) -> Domain:
+                assert self.error is not None
+                raise self.error
+
+            def domainDefineXML(self, xml: str) -> Domain:
+                return Domain("web-1", bytes(16), -1)
+
+        xml = DOMAIN_XML.format(name="web-1", more="<uuid>00010203-0405-0607-0809-0a0b0c0d0e0f</uuid>")
+        for code, status in ((None, 1), (ErrorNumber.OPERATION_FAILED, 1), (ErrorNumber.NO_DOMAIN, OK)):
+            error = None if code is None else RemoteError.of(code, "x", ErrorDomain.TEST)
+            policy = RuleFile("permit any domain:* name=web-*", [REMOTE])
+            server = NetServer(Clock(), [served(REMOTE, Defining(error))], access=policy)
+            (reply,) = ServerSession(server=server).send(callNamed(REMOTE, "domainDefineXML", 1, xml))
+            self.assertEqual(reply.status, status, code)
+
+    def test_what_the_tables_take_for_looking(self) -> None:
+        """libvirt's table lets domain:read set the parameters of the scheduler."""
+
+        class Scheduling:
+            def domainSetSchedulerParameters(self, dom: Domain, params: object) -> None:
+                pass
+
+        call = callNamed(REMOTE, "domainSetSchedulerParameters", 1, self.domains["web-1"], TypedParams())
+        for rules, status in (
+            ("permit any domain:read", 1),
+            ("permit any domain:{read,write}", 1),
+            ("permit any domain:{read,write,save}", OK),
+        ):
+            server = NetServer(Clock(), [served(REMOTE, Scheduling())], access=RuleFile(rules, [REMOTE]))
+            (reply,) = ServerSession(server=server).send(call)
+            self.assertEqual(reply.status, status, rules)
 
     def test_an_implementation_that_cannot_say_what_is_where(self) -> None:
         class Creating:

@@ -7,6 +7,7 @@ Rules:
   - C{FLAG} is met when the flag is set, C{FLAG|FLAG} when one of them is, C{!FLAG|FLAG} when none is,
     C{:PARAMETER:VALUE} when the parameter has that value.
   - A condition on a flag that is not known here counts as met.
+  - L{MORE} has the procedures of which the tables ask too little.
   - In a program whose procedures have no permissions at all each procedure is a permission of its own:
     C{THERMOSTAT:setTarget}.
 """
@@ -40,6 +41,10 @@ VALUES: dict[str, int] = {
 }
 """The numbers behind the names in conditions."""
 
+MORE: dict[str, tuple[str, ...]] = {"domainSetSchedulerParameters": ("domain:write", "domain:save")}
+"""Procedure to what it needs besides. libvirt's table has this one as if it only looked; its drivers ask for what
+C{domainSetSchedulerParametersFlags} needs without flags."""
+
 
 def meets(procedure: Procedure, condition: str, args: tuple[Any, ...]) -> bool:
     """Whether the arguments of a call meet a condition."""
@@ -68,6 +73,7 @@ def needed(procedure: Procedure, args: tuple[Any, ...]) -> tuple[str, ...]:
         kind, permission, *condition = each.split(":", 2)
         if not condition or meets(procedure, condition[0], args):
             found[f"{kind}:{permission}"] = None
+    found.update(dict.fromkeys(MORE.get(procedure.name, ())))
     return tuple(found)
 
 

@@ -98,8 +98,23 @@ _BY_ENTRY = {
 _FREE = frozenset({"connectSupportsFeature"})
 """What nobody is asked about, though the tables have a permission: libvirtd answers it before any driver."""
 
+_NAMED_BY_ELEMENT = frozenset({"domain", "network", "storage_pool", "storage_vol"})
+"""Kinds whose definition has the name in an element C{name}."""
+
 _NAMED_BY_ATTRIBUTE = frozenset({"interface", "nwfilter"})
-"""Kinds whose definition has the name in an attribute of its first element."""
+"""Kinds whose definition has the name in an attribute of its first element. What others are called is not known
+before they are there: C{name} in their definitions is something else, or nothing."""
+
+_ABSENT = frozenset(
+    {
+        ErrorNumber.NO_DOMAIN,
+        ErrorNumber.NO_NETWORK,
+        ErrorNumber.NO_NWFILTER,
+        ErrorNumber.NO_SECRET,
+        ErrorNumber.NO_STORAGE_POOL,
+    }
+)
+"""How an implementation says that nothing has a uuid."""
 
 _DOCUMENTS = ("xml", "xml_desc")
 """Parameters with the definition of what is made."""
@@ -210,12 +225,12 @@ class Guard:
             name, uuid, pool = claimed
             if uuid is not None and kind in _BY_UUID:
                 found = await self._call(_BY_UUID[kind], uuid)
-                if _NAMES[type(found)][1](found) != claimed:
+                if name is not None and _NAMES[type(found)][1](found) != claimed:
                     raise _Lie
         except RemoteError as e:
-            if any(type(value) in _NAMES for value in args):
-                if e.code == ErrorNumber.NO_SUPPORT:
-                    return _UNKNOWN
+            if e.code == ErrorNumber.NO_SUPPORT:
+                return _UNKNOWN
+            if e.code not in _ABSENT or any(type(value) in _NAMES for value in args):
                 raise
             # It is about to be made, and is not there yet.
         return claimed
@@ -244,7 +259,7 @@ class Guard:
                 entries = await self._entries(procedure.name, procedure, kind, rest)
                 return entries[: args[position]]
         result = await _value(method(*args))
-        if isinstance(result, list):
+        if isinstance(result, (list, tuple)):
             return [each for each in result if self._maySee(procedure, kind, each.dom)]
         return result
 
@@ -342,10 +357,10 @@ def _claimed(procedure: Procedure, kind: str, args: tuple[Any, ...]) -> Names:
             found, names = _NAMES[type(value)]
             if found == kind or kind == "network_port":
                 return names(value)
-    if document is not None:
-        return (*_namesInXML(document, kind), None)
     name = given.get("name") or given.get("dname")
-    return name if isinstance(name, str) else None, None, None
+    if name is None and document is not None:
+        return (*_namesInXML(document, kind), None)
+    return name if isinstance(name, str) and name else None, None, None
 
 
 def _namesInXML(document: Any, kind: str) -> tuple[str | None, bytes | None]:
@@ -392,4 +407,5 @@ def _namesInXML(document: Any, kind: str) -> tuple[str | None, bytes | None]:
         binary = uuids.UUID(uuid).bytes if uuid else None
     except (expat.ExpatError, ValueError, TypeError):
         return None, None
-    return (name if name and name == name.strip() else None), binary
+    isKnown = name == name.strip() and kind in _NAMED_BY_ELEMENT | _NAMED_BY_ATTRIBUTE
+    return (name if name and isKnown else None), binary
