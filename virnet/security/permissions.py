@@ -42,8 +42,8 @@ VALUES: dict[str, int] = {
 """The numbers behind the names in conditions."""
 
 MORE: dict[str, tuple[str, ...]] = {"domainSetSchedulerParameters": ("domain:write", "domain:save")}
-"""Procedure to what it needs besides. libvirt's table has this one as if it only looked; its drivers ask for what
-C{domainSetSchedulerParametersFlags} needs without flags."""
+"""Procedure to what it needs besides. libvirt's table has this one as if it only looked; its drivers ask for
+what C{domainSetSchedulerParametersFlags} needs without flags."""
 
 
 def meets(procedure: Procedure, condition: str, args: tuple[Any, ...]) -> bool:

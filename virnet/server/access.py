@@ -102,8 +102,8 @@ _NAMED_BY_ELEMENT = frozenset({"domain", "network", "storage_pool", "storage_vol
 """Kinds whose definition has the name in an element C{name}."""
 
 _NAMED_BY_ATTRIBUTE = frozenset({"interface", "nwfilter"})
-"""Kinds whose definition has the name in an attribute of its first element. What others are called is not known
-before they are there: C{name} in their definitions is something else, or nothing."""
+"""Kinds whose definition has the name in an attribute of its first element. What others are called is not
+known before they are there: C{name} in their definitions is something else, or nothing."""
 
 _ABSENT = frozenset(
     {
