@@ -114,6 +114,22 @@ class NotUnderstood(OptionsCase):
         why = "polkit judges processes of this machine alone"
         self.check(f"--auth-tls polkit: {why}", "--auth-tls=polkit")
 
+    def test_who_may_enter_where_nobody_is_asked(self) -> None:
+        """It would let everybody in."""
+        kinds = "--auth-unix, --auth-unix-ro, --auth-tcp, --auth-tls"
+        for option, value in (
+            ("sasl-passwords", "/tmp/users"),
+            ("sasl-keytab", "/tmp/keys"),
+            ("sasl-mechanism", "EXTERNAL"),
+            ("sasl-allowed", "alice"),
+            ("auth", "memory:alice:secret"),
+        ):
+            self.stderr.truncate(0)
+            self.stderr.seek(0)
+            why = f"--{option} without sasl for any endpoint: say so with {kinds}"
+            self.check(why, f"--{option}={value}", "--auth-unix=polkit")
+            self.parse(f"--{option}={value}", "--auth-tls=sasl")
+
     def test_no_workers(self) -> None:
         self.check("--max-workers takes 1 or more", "--min-workers", "0", "--max-workers", "0")
 

@@ -106,6 +106,9 @@ def _encoded(text: str | bytes) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
 
+SASL_OPTIONS = ("sasl-passwords", "sasl-keytab", "sasl-mechanism", "sasl-allowed")
+
+
 class Options(usage.Options, AuthOptionMixin):
     """What can be typed behind C{twistd virnet}."""
 
@@ -200,6 +203,13 @@ class Options(usage.Options, AuthOptionMixin):
                 checked(kind, self[f"auth-{kind}"])
             except AuthenticationError as e:
                 raise usage.UsageError(str(e)) from e
+        if "sasl" not in (self[f"auth-{kind}"] for kind in KINDS):
+            # Who has said who may enter believes that others may not.
+            useless = [each for each in SASL_OPTIONS if self[each]]
+            useless += ["auth"] if self.get("credCheckers") else []
+            if useless:
+                kinds = ", ".join(f"--auth-{kind}" for kind in KINDS)
+                raise usage.UsageError(f"--{useless[0]} without sasl for any endpoint: say so with {kinds}")
         least, most = self["min-workers"], self["max-workers"]
         if least > most:
             raise usage.UsageError(f"--min-workers {least} is more than --max-workers {most}")
