@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from twisted.cred.checkers import ANONYMOUS, InMemoryUsernamePasswordDatabaseDontUse
@@ -13,9 +15,11 @@ from tests.contracts.sasl import Exchange, SASLContract, stepped
 from virnet.limits import SCRAM_ITERATIONS_MAX
 from virnet.security.identity import Identity
 from virnet.security.sasl import SASLError, SASLSession, propertiesFor, requireExtra
+from virnet.security.saslcontext import SASLContext
 from virnet.security.saslexternal import ExternalClientSession, ExternalServerSession, externalName
 from virnet.security.saslplain import PlainClientSession, PlainServerSession
 from virnet.security.saslscram import ScramClientSession, ScramKeys, ScramServerSession, makeKeys, prepare
+from virnet.security.scramfile import ScramFile
 
 PASSWORD = "pässwörd, = and more"
 _KEYS: dict[str, ScramKeys] = {}
@@ -309,3 +313,28 @@ class Extras(SynchronousTestCase):
 
     def test_steps_are_the_mechanisms(self) -> None:
         self.assertRaises(NotImplementedError, SASLSession("X").step, None)
+
+
+class Threads(SynchronousTestCase):
+    """A client takes steps that hash in threads; several may at the same time."""
+
+    def test_R115_exchanges_of_one_context_in_several_threads(self) -> None:
+        path = Path(self.mktemp())
+        file = ScramFile(path)
+        for number in range(4):
+            file.setPassword(f"user{number}", f"{PASSWORD}{number}", 4096)
+        context = SASLContext(scramFile=path)
+        users: list[str | None] = []
+
+        def work(number: int) -> None:
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+                client = ScramClientSession(mechanism, f"user{number}", f"{PASSWORD}{number}")
+                server = context.session(mechanism, Identity("unix"))
+                users.append(Exchange(client, server).run().server.user)
+
+        threads = [Thread(target=work, args=(number,)) for number in range(4)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        self.assertCountEqual(users, [f"user{number}" for number in range(4)] * 2)

@@ -340,11 +340,15 @@ class Handshakes(SessionTestCase):
         )
 
     def test_R106_what_is_not_critical_is_let_pass(self) -> None:
-        client, server = self.pair(
-            clientContext(clientOf(usages=["digital_signature"], usagesCritical=False)),
-            serverContext(serverOf(usages=["digital_signature"], usagesCritical=False)),
-        )
-        self.assertTrue(client.secured and server.secured)
+        signs: dict[str, Any] = {"usages": ["digital_signature"], "key": "rsa"}
+        for critical in (False, True):
+            client, server = self.pair(
+                clientContext(clientOf(**signs, usagesCritical=critical), sanity=False),
+                serverContext(serverOf(**signs, usagesCritical=critical), sanity=False),
+            )
+            self.assertIs(client.secured and server.secured, not critical)
+        text = "Certificate [session] usage does not permit key encipherment"
+        self.assertEqual(self.refusal(client).message, BAD_PEER + text)
 
     def test_R107_certificates_that_say_nothing_are_for_both_roles(self) -> None:
         plain = issue(authority(), name="plain", hosts=[HOST])
@@ -656,6 +660,10 @@ class Objects(SessionTestCase):
         for number in range(1000):
             session(clients[number % 10 > 0])
         self.assertEqual(count(), before)
+        # Nor in OpenSSL, which keeps the certificate with a session that might be resumed.
+        for context in (*clients, server):
+            _, inner = context._made
+            self.assertLessEqual(inner.session_stats()["number"], 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
@@ -709,7 +717,7 @@ class Probes(SessionTestCase):
         """The probes that fired for these sessions."""
         return [name for name, fields in self.seen if fields.get("sess") in of]
 
-    def test_a_session_that_comes_about(self) -> None:
+    def test_R161_a_session_that_comes_about(self) -> None:
         client, server = self.pair()
         client.transport.loseConnection()
         settle(self.clock)
@@ -722,7 +730,7 @@ class Probes(SessionTestCase):
         self.assertEqual(fields["session_new"]["isServer"], False)
         self.assertEqual(fields["context_session_allow"]["dname"], "CN=server")
 
-    def test_contexts(self) -> None:
+    def test_R161_contexts(self) -> None:
         context = serverContext(verify=False)
         ((name, fields),) = self.seen
         self.assertEqual(name, "context_new")
@@ -752,7 +760,7 @@ class Probes(SessionTestCase):
             self.assertIn("context_session_fail", self.names(server.transport))
         self.assertNotIn("context_session_deny", [name for name, _ in self.seen])
 
-    def test_a_handshake_that_fails(self) -> None:
+    def test_R161_a_handshake_that_fails(self) -> None:
         recorder, link = self.link(serverContext())
         peer = Protocol()
         self.join(peer, link)
