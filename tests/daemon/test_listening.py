@@ -113,6 +113,10 @@ class EndpointStrings(SynchronousTestCase):
         self.assertEqual(4711, fromString(self.reactor, "unix:/run/x:group=4711").group)
         self.assertIsNone(fromString(self.reactor, "unix:/run/x").group)
 
+    def test_until_it_is_the_groups_no_group_has_a_part_in_it(self) -> None:
+        listener = self.listen("unix:/run/x:mode=660:group=4711")
+        self.assertEqual((0o600, 0o660), (self.reactor.unixServers[0][3], listener.mode))
+
     def test_mistakes(self) -> None:
         self.refused("Unknown endpoint type: 'frob'", "frob")
         self.refused("Unknown endpoint type: '/run/x'", "/run/x")

@@ -141,9 +141,10 @@ class Groups(DaemonCase):
         self.given: list[tuple[str, int, int]] = []
         self.path = self.directory / "s"
 
-    def start(self, chown: Callable[[str, int, int], None]) -> None:
+    def start(self, chown: Callable[[str, int, int], None], mode: int | None = None) -> None:
         self.patch(os, "chown", chown)
-        listener = Listener("e", Endpoint(path=self.path), path=str(self.path), group=self.GROUP)  # type: ignore[arg-type]
+        endpoint: Any = Endpoint(path=self.path)
+        listener = Listener("e", endpoint, path=str(self.path), group=self.GROUP, mode=mode)
         Daemon(self.reactor, [], [listener], minWorkers=0, prioWorkers=0).privilegedStartService()
 
     def test_its_owner_stays(self) -> None:
@@ -160,6 +161,15 @@ class Groups(DaemonCase):
             self.stderr.getvalue(),
         )
         self.assertFalse(self.path.exists())
+
+    def test_the_group_it_was_made_with_has_no_part(self) -> None:
+        def note(path: str, uid: int, gid: int) -> None:
+            modes.append(os.stat(path).st_mode & 0o777)
+
+        modes: list[int] = []
+        self.start(note, 0o660)
+        self.assertEqual([0o600], modes)
+        self.assertEqual(0o660, os.stat(self.path).st_mode & 0o777)
 
 
 class Rules(DaemonCase):

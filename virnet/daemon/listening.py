@@ -56,6 +56,7 @@ class Listener(NamedTuple):
     @ivar path: of a UNIX socket, absolute.
     @ivar directory: of the default socket.
     @ivar group: the number of the group that the socket's file is given to.
+    @ivar mode: what the file gets once it is that group's; until then the group it was made with has no part.
     @ivar auth: how clients have to authenticate, if they have to.
     """
 
@@ -65,6 +66,7 @@ class Listener(NamedTuple):
     path: str | None = None
     directory: str | None = None
     group: int | None = None
+    mode: int | None = None
     auth: IClientAuthentication | None = None
 
 
@@ -76,8 +78,8 @@ def fromString(reactor: Any, text: str, readonly: bool = False) -> Listener:
     kind, *arguments = _split(text)
     try:
         if kind == "unix":
-            path, endpoint, group = _unix(reactor, arguments)
-            return Listener(text, endpoint, readonly, path, group=group)
+            path, mode, group, endpoint = _unix(reactor, arguments)
+            return Listener(text, endpoint, readonly, path, group=group, mode=mode)
         return Listener(text, serverFromString(reactor, text), readonly)
     except ListenError:
         raise
@@ -113,7 +115,7 @@ def _split(text: str) -> list[str]:
     return [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts]
 
 
-def _unix(reactor: Any, arguments: list[str]) -> tuple[str, UNIXServerEndpoint, int | None]:
+def _unix(reactor: Any, arguments: list[str]) -> tuple[str, int, int | None, UNIXServerEndpoint]:
     given = {"address": "", "mode": f"{MODE:o}", "group": "", "backlog": str(BACKLOG), "lockfile": "0"}
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
@@ -128,7 +130,8 @@ def _unix(reactor: Any, arguments: list[str]) -> tuple[str, UNIXServerEndpoint, 
     checkLength(path)
     mode, backlog, lockfile = int(given["mode"], 8), int(given["backlog"]), int(given["lockfile"])
     group = _groupNumber(given["group"]) if given["group"] else None
-    return path, UNIXServerEndpoint(reactor, path, backlog, mode, lockfile), group
+    first = mode if group is None else mode & ~0o070
+    return path, mode, group, UNIXServerEndpoint(reactor, path, backlog, first, lockfile)
 
 
 def _groupNumber(text: str) -> int:

@@ -159,7 +159,7 @@ def _bind(listener: Listener, service: ServerService) -> None:
                 clear(listener.path)
             service.privilegedStartService()
             if listener.group is not None and listener.path is not None:
-                _giveToGroup(listener.path, listener.group)
+                _giveToGroup(listener.path, listener.group, listener.mode)
     except CannotListenError as e:
         why = e.socketError.strerror if isinstance(e.socketError, OSError) else str(e.socketError)
         raise ListenError(f"cannot listen on {listener.path or listener.text}: {why}") from e
@@ -167,13 +167,16 @@ def _bind(listener: Listener, service: ServerService) -> None:
         raise ListenError(f"cannot listen on {listener.path or listener.text}: {e}") from e
 
 
-def _giveToGroup(path: str, group: int) -> None:
+def _giveToGroup(path: str, group: int, mode: int | None) -> None:
     """Give a socket's file to a group.
 
+    @param mode: what it gets then; C{None} leaves what it has.
     @raise ListenError: we may not; nothing is left.
     """
     try:
         os.chown(path, -1, group)
+        if mode is not None:
+            os.chmod(path, mode)
     except OSError as e:
         os.unlink(path)
         raise ListenError(f"cannot give {path} to the group {group}: {e.strerror}") from e
