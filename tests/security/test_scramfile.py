@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from virnet.security.sasl import SASLError
-from virnet.security.saslscram import makeKeys
+from virnet.security.saslscram import MECHANISMS, makeKeys
 from virnet.security.scramfile import CredentialFileError, ScramFile
 
 ITERATIONS = 4096
@@ -129,6 +129,20 @@ class Reading(_Case):
         self.assertNotEqual(first.storedKey, again.storedKey)
         self.assertNotEqual(first.salt, self.file.keys("SCRAM-SHA-256", "mallorY").salt)
         self.assertNotEqual(first.salt, self.file.keys("SCRAM-SHA-1", "mallory").salt)
+
+    def test_a_stranger_is_not_known_by_the_number_of_iterations(self) -> None:
+        self.file.setPassword("alice", "secret", 5000)
+        self.file.refresh()
+        for mechanism in MECHANISMS:
+            self.assertEqual(self.file.keys(mechanism, "mallory").iterations, 5000)
+        self.file.setPassword("bob", "secret", 6000)
+        self.file.refresh()
+        strangers = [f"mallory{i}" for i in range(64)]
+        shown = [self.file.keys("SCRAM-SHA-256", each).iterations for each in strangers]
+        self.assertEqual(set(shown), {5000, 6000})
+        again = ScramFile(self.path)
+        again.refresh()
+        self.assertEqual(shown, [again.keys("SCRAM-SHA-256", each).iterations for each in strangers])
 
     def test_lines_that_make_no_sense_are_named_without_what_is_in_them(self) -> None:
         self.set("alice")

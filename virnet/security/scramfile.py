@@ -3,7 +3,8 @@
 Rules:
 
   - The first line names the format and holds a random secret. From that come the salts that are shown to
-    who asks for a user that does not exist: the same each time, as for a real one.
+    who asks for a user that does not exist: the same each time, as for a real one. So does how often that
+    user's password would be hashed: as often as some real one's is.
   - Then a line a user: the name, and for each mechanism C{NAME$ITERATIONS:SALT$STOREDKEY:SERVERKEY} in
     base64, as RFC 5803 writes them, with tabs in between. A name cannot hold a tab, SASLprep prohibits it.
   - The file is changed by replacing it: a reader sees the old one or the new one. It is made with mode
@@ -52,6 +53,7 @@ class ScramFile:
         self._stamp: _Stamp | None = None
         self._users: _Users = {}
         self._secret = b""
+        self._iterations: dict[str, set[int]] = {}
 
     def __repr__(self) -> str:
         return f"<ScramFile {self.path}>"
@@ -73,6 +75,11 @@ class ScramFile:
         except UnicodeDecodeError:
             raise CredentialFileError(f"{self.path} is no file of SCRAM credentials") from None
         self._secret, self._users = self._parse(text)
+        # Not when somebody asks: how long that takes must not say for whom it was.
+        self._iterations = {
+            each: {keys[each].iterations for keys in self._users.values() if each in keys}
+            for each in MECHANISMS
+        }
         self._stamp = stamp
 
     def mechanisms(self) -> tuple[str, ...]:
@@ -91,9 +98,15 @@ class ScramFile:
         found = self._users.get(user, {}).get(mechanism)
         if found is not None:
             return found
-        salt = hmac.digest(self._secret, f"{mechanism} {user}".encode(), "sha256")[:_SALT_SIZE]
+
+        def drawn(*what: object) -> bytes:
+            return hmac.digest(self._secret, " ".join(map(str, (mechanism, user, *what))).encode(), "sha256")
+
         size = _KEY_SIZES[mechanism]
-        return ScramKeys(salt, secrets.token_bytes(size), secrets.token_bytes(size), SCRAM_ITERATIONS)
+        iterations = max(self._iterations.get(mechanism) or {SCRAM_ITERATIONS}, key=drawn)
+        return ScramKeys(
+            drawn()[:_SALT_SIZE], secrets.token_bytes(size), secrets.token_bytes(size), iterations
+        )
 
     # Changing it
 
