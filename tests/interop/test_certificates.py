@@ -20,6 +20,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,9 +28,9 @@ from typing import Any, NamedTuple
 
 from cryptography import x509
 from twisted.internet import reactor
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
-from tests.interop.support import LibvirtDaemon, VirnetDaemon, freePort, requireTool
+from tests.interop.support import ROOT, LibvirtDaemon, VirnetDaemon, freePort, requireTool
 from tests.pki import ANY, CLIENT, EMAIL, HOUR, SERVER, Issued, issue, revoke, write
 from virnet.client import connect
 from virnet.errors import VirnetError
@@ -262,6 +263,12 @@ VARIANTS: dict[str, Variant] = {
     "address as a name": Variant(plain(hosts=[x509.DNSName(HOST)]), peer="neither", roles=SERVER_ONLY),
     "another address": Variant(plain(hosts=["127.0.0.2"]), peer="neither", roles=SERVER_ONLY),
     "address as common name": Variant(plain(hosts=None, name=HOST), peer="neither", roles=SERVER_ONLY),
+    "wildcard for an address": Variant(
+        plain(hosts=[x509.DNSName("*.0.0.1")]), peer="neither", roles=SERVER_ONLY
+    ),
+    "wildcard for everything": Variant(
+        plain(hosts=[x509.DNSName("*")]), peer="neither", host="localhost", roles=SERVER_ONLY
+    ),
     "alternative name": Variant(plain(hosts=["localhost"]), host="localhost", roles=SERVER_ONLY),
     "common name": Variant(plain(hosts=None, name="localhost"), host="localhost", roles=SERVER_ONLY),
     "common name that is no alternative name": Variant(
@@ -564,3 +571,47 @@ class ClientsTests(CertificatesCase):
             virsh = askVirsh(port, directory, no_verify=1, no_sanity=1).accepted
             self.compare("our server", "client", name, accepted, virsh)
         self.finish()
+
+
+class WildcardTests(CertificatesCase):
+    """
+    A server is for all hosts of a domain. No machine knows such hosts, so clients are given a table of hosts.
+    """
+
+    def test_a_host_of_the_domain_and_others(self) -> None:
+        requireTool(self, "unshare")
+        if os.geteuid() != 0:
+            raise SkipTest("only root can give a process another table of hosts")
+        verdicts = {"a.virnet.test": True, "virnet.test": False, "b.a.virnet.test": False}
+        table = self.directory / "hosts"
+        table.write_text("".join(f"{HOST} {host}\n" for host in verdicts))
+        files = self.owner("server", Shown(leaf("server", hosts=["*.virnet.test"]), trusted=[AUTHORITY]))
+        with TLSLibvirtDaemon(files, verify=False) as libvirts:
+            assert isinstance(libvirts, TLSLibvirtDaemon)
+            port = freePort()
+            listen = f"libvirt-tls:{port}:interface={HOST}:pkipath={files}:verify=no"
+            with VirnetDaemon(None, "--listen", listen):
+                for host, good in verdicts.items():
+                    for server in (libvirts.port, port):
+                        uri = f"test+tls://{host}:{server}/default?pkipath={files}"
+                        for client in (["virsh"], [sys.executable, "-m", "virnet.cli"]):
+                            self.assertIs(
+                                self.lists(table, [*client, "-c", uri, "list"]), good, (host, client)
+                            )
+
+    def lists(self, table: Path, command: Sequence[str]) -> bool:
+        """
+        Run a client with a table of hosts.
+        """
+        script = f'mount --bind {table} /etc/hosts && exec "$@"'
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", script, "sh", *command],
+            env={**os.environ, "LC_ALL": "C", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        self.assertEqual("test" in done.stdout, done.returncode == 0)
+        if done.returncode != 0:
+            self.assertIn("Failed to verify peer's certificate", done.stderr)
+        return done.returncode == 0
