@@ -30,6 +30,7 @@ from virnet.security.sasl import SASLError, SASLSession
 from virnet.security.saslplain import PlainServerSession
 from virnet.security.saslscram import ScramServerSession
 from virnet.testing import MemoryAddress, joined
+from virnet.transport.process import CommandAddress
 
 INIT, START, STEP, POLKIT = 67, 68, 69, 70
 HOSTNAME = 59
@@ -365,6 +366,18 @@ class Refusals(_Case):
             error = self.failureResultOf(self.overTCP(uri), RemoteError).value
             self.assertIn("it cannot protect the connection", str(error))
         self.assertEqual(self.asked, [])
+
+    def test_an_external_program_protects_nothing_and_ssh_does(self) -> None:
+        """
+        What it does with the bytes is not known (C: C{is_secure} stays off for C{ext}).
+        """
+        external, ssh = "test+ext:///default?command=/bin/true", "test+ssh://host/default"
+        self.address = CommandAddress(("true",), 7)
+        error = self.failureResultOf(self.overTCP(external), RemoteError).value
+        self.assertIn("SCRAM-SHA-256: it cannot protect the connection with 56 bits", str(error))
+        self.assertEqual(self.asked, [])
+        self.successResultOf(self.overTCP(ssh))
+        self.assertEqual([each.kind for each in self.asked], ["authname", "password"])
 
     def test_a_server_that_cannot_prove_that_it_knew_the_password(self) -> None:
         """

@@ -7,9 +7,9 @@ Rules:
   - Of the server's SASL mechanisms the strongest is taken that we have and that can work here: GSSAPI if
     there is a ticket, EXTERNAL if no user was named, SCRAM with the longest digest, PLAIN at last.
     libvirt takes its library's favourite and fails if that has no ticket.
-  - Over UNIX sockets, TLS and tunnels nothing more is needed. Over anything else the mechanism has to
-    protect the connection with 56 bits or more, and PLAIN is not used: a server that offers nothing
-    better, or somebody in between, gets no password.
+  - Over UNIX sockets, TLS and ssh nothing more is needed. Over anything else, also what an external program
+    (C{ext}) does with the bytes, the mechanism has to protect the connection with 56 bits or more, and PLAIN
+    is not used: a server that offers nothing better, or somebody in between, gets no password.
   - When the server says that all is done, our own end must be satisfied as well: with SCRAM and GSSAPI
     that is the proof that the server knew the password or the key.
   - A failure ends the attempt. Nothing is tried again with another mechanism: the weaker one might be what
@@ -47,9 +47,6 @@ _BEST_FIRST = (
 )
 
 _WORDS = {"sasl": AUTH_SASL, "polkit": AUTH_POLKIT}
-
-_TUNNELS = SSH_FAMILY | {"ext"}
-"""Transports whose program or library protects the connection; its end here is a local one."""
 
 
 async def authenticate(
@@ -104,8 +101,8 @@ class _SASL:
         self._host = uri.host or "localhost"
         self._credentials = Credentials(
             uri.host,
-            # In front of these hosts it is a user of ssh, who need not be one of libvirt's.
-            None if uri.transport in _TUNNELS else uri.user,
+            # In front of such a host it is a user of ssh, who need not be one of libvirt's.
+            None if uri.transport in SSH_FAMILY else uri.user,
             uri.params.get("authfile"),
             credentials,
         )
@@ -196,7 +193,7 @@ def _properties(client: NetClient, uri: ConnectionURI) -> SecurityProperties:
     """What the way to the server demands. What it is counts, not what the URI calls it: that may name
     something else than the endpoint that was connected to.
     """
-    if uri.transport in _TUNNELS:
+    if uri.transport in SSH_FAMILY:
         return propertiesFor("unix")
     if ISSLTransport.providedBy(client.transport):
         return propertiesFor("tls")
