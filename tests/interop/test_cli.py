@@ -352,10 +352,11 @@ class BadUse(CommandCase):
         )
 
     def test_refused(self) -> None:
-        uri = f"test+tcp://127.0.0.1:{freePort()}/default"
+        port = freePort()
+        uri = f"test+tcp://127.0.0.1:{port}/default"
         self.fails(
             1,
-            f"{uri}: cannot connect: Connection was refused by other side: 111: Connection refused.",
+            f"{uri}: unable to connect to server at '127.0.0.1:{port}': Connection refused",
             *("-c", uri, "list"),
         )
 
@@ -363,7 +364,7 @@ class BadUse(CommandCase):
         uri = "test+unix:///default?socket=/nonexistent/s"
         self.fails(
             1,
-            f"{uri}: cannot connect: An error occurred while connecting: 2: No such file or directory.",
+            f"{uri}: Failed to connect socket to '/nonexistent/s': No such file or directory",
             *("-c", uri, "call", "connectGetURI"),
         )
 
@@ -385,8 +386,8 @@ class BadUse(CommandCase):
         )
         self.assertEqual((1, ""), (done.returncode, done.stdout))
         self.assertEqual(
-            "virnet: test+unix:///default?socket=/nonexistent/virnet/virnet-sock: cannot connect: "
-            "An error occurred while connecting: 2: No such file or directory; "
+            "virnet: test+unix:///default?socket=/nonexistent/virnet/virnet-sock: Failed to connect "
+            "socket to '/nonexistent/virnet/virnet-sock': No such file or directory; "
             "is it running? 'twistd -n virnet' starts one, -c URI means another\n",
             done.stderr,
         )

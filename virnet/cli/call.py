@@ -30,11 +30,12 @@ from virnet.cli.procedures import (
 )
 from virnet.cli.values import PROGRAMS
 from virnet.client import NetClient, connect
-from virnet.errors import ConnectionLost, RemoteError, VirnetError, XDRError
+from virnet.errors import RemoteError, VirnetError, XDRError
 from virnet.programs import ADMIN
 from virnet.programs.base import Procedure
 from virnet.transport.config import meantURI
 from virnet.transport.endpoints import endpointFor
+from virnet.transport.reaching import unreachable
 
 ON_HYPERVISOR = frozenset({"REMOTE", "QEMU", "LXC"})
 """Programs whose calls need an open hypervisor connection."""
@@ -126,7 +127,7 @@ async def clientFor(reactor: Any, options: Namespace, procedure: Procedure) -> A
     try:
         client = await NetClient.overEndpoint(endpoint)
     except Exception as e:
-        raise ConnectionLost(f"{options.connect}: cannot connect: {e}") from e
+        raise unreachable(options.connect, e) from e
     try:
         if program == "ADMIN" and not options.bare and procedure.name != "admConnectOpen":
             await client.program(ADMIN).admConnectOpen(0)

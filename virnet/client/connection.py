@@ -28,6 +28,7 @@ from virnet.programs.base import Program
 from virnet.security.credentials import CredentialCallback
 from virnet.transport.config import Caller, meantURI
 from virnet.transport.endpoints import endpointFor
+from virnet.transport.reaching import unreachable
 from virnet.transport.uri import ConnectionURI
 
 I = TypeVar("I")  # noqa: E741 - an interface, as zope names them
@@ -155,7 +156,7 @@ async def connect(
         # One end does not accept the other's certificate.
         raise
     except Exception as e:
-        raise ConnectionLost(f"{uri or parsed.text or 'no URI'}: cannot connect: {e}") from e
+        raise unreachable(uri or parsed.text or "no URI", e) from e
     try:
         return await _open(client, parsed, readonly, keepalive, credentials)
     except BaseException:

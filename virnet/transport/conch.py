@@ -31,7 +31,7 @@ from twisted.conch.ssh.keys import BadKeyError, EncryptedKeyError, Key
 from twisted.conch.ssh.transport import SSHClientTransport
 from twisted.conch.ssh.userauth import MSG_USERAUTH_REQUEST, SSHUserAuthClient
 from twisted.internet.defer import Deferred, execute, succeed
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IProtocol,
@@ -46,6 +46,7 @@ from zope.interface import implementer
 from virnet.errors import URIError
 from virnet.transport.config import Caller, userDirectory
 from virnet.transport.process import STDERR_MAX
+from virnet.transport.reaching import HostEndpoint
 from virnet.transport.ssh import remoteCommand
 from virnet.transport.sshpipe import WINDOW, SSHAddress, SSHPipe
 from virnet.transport.uri import ConnectionURI
@@ -138,7 +139,7 @@ class SSHEndpoint:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: IProtocolFactory) -> Any:
-        there = HostnameEndpoint(self._reactor, self.session.host, self.session.port)
+        there = HostEndpoint(self._reactor, self.session.host, self.session.port)
         transport = _Transport(self._reactor, self.session, factory)
         only: Any = Factory()
         only.noisy = False

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from virnet.errors import URIError
 from virnet.transport.autostart import SessionEndpoint
 from virnet.transport.config import Caller
 from virnet.transport.process import CommandEndpoint
+from virnet.transport.reaching import HostEndpoint, SocketEndpoint
 from virnet.transport.sockets import LocalSocket, chooseSocket
 from virnet.transport.ssh import externalCommand, sshCommand
 from virnet.transport.tlsendpoints import endpointOf as tlsEndpoint
@@ -32,7 +32,7 @@ def endpointFor(
         case "unix":
             return socketEndpoint(reactor, chooseSocket(uri, readonly, caller), caller)
         case "tcp":
-            return HostnameEndpoint(reactor, uri.host or "localhost", uri.port or TCP_PORT)
+            return HostEndpoint(reactor, uri.host or "localhost", uri.port or TCP_PORT)
         case "tls":
             return tlsEndpoint(reactor, uri, caller)
         case "ssh":
@@ -50,8 +50,7 @@ def endpointFor(
 
 def socketEndpoint(reactor: Any, local: LocalSocket, caller: Caller) -> IStreamClientEndpoint:
     """Make the endpoint of a UNIX socket, which may start a daemon first."""
-    path = f"\0{local.path[1:]}" if local.path.startswith("@") else local.path
-    endpoint = UNIXClientEndpoint(reactor, path)
+    endpoint = SocketEndpoint(reactor, local.path)
     if local.daemon is None:
         return endpoint
     return SessionEndpoint(reactor, endpoint, os.path.dirname(local.path), local.daemon, caller.environ)

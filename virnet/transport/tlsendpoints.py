@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 
 from virnet.security.tlscontext import TLSContext
 from virnet.transport.config import Caller
+from virnet.transport.reaching import HostEndpoint
 from virnet.transport.tls import TLSClientEndpoint, TLSServerEndpoint
 from virnet.transport.uri import TLS_PORT, ConnectionURI
 
@@ -43,7 +44,7 @@ def endpointOf(reactor: Any, uri: ConnectionURI, caller: Caller) -> TLSClientEnd
 
 
 def _clientEndpoint(reactor: Any, host: str, port: int, context: TLSContext) -> TLSClientEndpoint:
-    return TLSClientEndpoint(reactor, HostnameEndpoint(reactor, host, port), context, host)
+    return TLSClientEndpoint(reactor, HostEndpoint(reactor, host, port), context, host)
 
 
 def parseStreamServer(
