@@ -107,6 +107,9 @@ def parseURI(text: str) -> ConnectionURI:
     # urlsplit would drop some of these without a word.
     if " " in text or not text.isprintable():
         raise URIError(f"{text!r} is not a URI: it has a blank or a control character in it")
+    # In the words of a program, the name of a file or libvirt's own strings, what is behind it would be lost.
+    if "%00" in text:
+        raise URIError(f"{text!r} is not a URI: it has a zero character in it")
     try:
         parts = urlsplit(text)
         port = parts.port
