@@ -16,7 +16,10 @@ from tests.echo import ECHO, TWIN, Echo
 from tests.peers import ERROR, OK, Message, ServerSession, callNamed, message, served
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
+from virnet.programs import QEMU, REMOTE
 from virnet.programs.base import IMethodSource, Procedure
+from virnet.programs.constants import DomainXMLFlags
+from virnet.programs.values import Domain
 from virnet.server import NetServer, ServerClient, ServerProgram
 
 
@@ -34,6 +37,35 @@ class Methods:
 def serving(**methods: Callable[..., Any]) -> ServerSession:
     """A session whose provider has these methods."""
     return ServerSession(served(ECHO, Methods(**methods)))
+
+
+class ReadOnly(SynchronousTestCase):
+    """Of a program whose table says what changes something, a read-only connection gets the rest."""
+
+    def test_what_changes_something_is_not_called(self) -> None:
+        called: list[int] = []
+
+        def note(*args: Any) -> str:
+            called.append(args[-1])
+            return "text"
+
+        provider = Methods(domainQemuMonitorCommand=note, domainGetXMLDesc=note)
+        session = ServerSession(served(QEMU, provider), served(REMOTE, provider))
+        dom = Domain("a", bytes(16), 1)
+        calls = (
+            callNamed(QEMU, "domainQemuMonitorCommand", 1, dom, "stop", 3),
+            callNamed(REMOTE, "domainGetXMLDesc", 2, dom, 0),
+            callNamed(REMOTE, "domainGetXMLDesc", 3, dom, DomainXMLFlags.SECURE),
+        )
+        for readonly, statuses in ((True, [ERROR, OK, ERROR]), (False, [OK, OK, OK])):
+            session.client.readonly = readonly
+            replies = session.send(*calls)
+            self.assertEqual([each.status for each in replies], statuses)
+            if readonly:
+                text = "read only access prevents virDomainQemuMonitorCommand"
+                self.assertEqual(replies[0].error[0], ErrorNumber.OPERATION_DENIED)
+                self.assertIn(text, replies[0].error[2])
+        self.assertEqual(called, [0, 3, 0, 1])
 
 
 class Results(SynchronousTestCase):

@@ -19,7 +19,7 @@ from typing import Any
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
 from virnet.programs.base import Procedure
-from virnet.security.permissions import meets
+from virnet.security.permissions import looks, meets
 
 Method = Callable[..., Any]
 
@@ -75,10 +75,10 @@ def onlyLooking(procedure: Procedure, method: Method) -> Method:
     """
     needed = [permission.split(":", 2) for permission in procedure.acl]
     if procedure.name in CHANGES or (
-        procedure.name not in LOOKS and any(len(each) == 2 and not _looks(each[1]) for each in needed)
+        procedure.name not in LOOKS and any(len(each) == 2 and not looks(each[1]) for each in needed)
     ):
         raise _denied(procedure, f"read only access prevents {functionName(procedure)}")
-    conditional = [each for each in needed if len(each) == 3 and not _looks(each[1])]
+    conditional = [each for each in needed if len(each) == 3 and not looks(each[1])]
     if not conditional:
         return method
 
@@ -91,10 +91,6 @@ def onlyLooking(procedure: Procedure, method: Method) -> Method:
         return method(*args)
 
     return judged
-
-
-def _looks(permission: str) -> bool:
-    return permission in ("getattr", "read") or permission.startswith("search_")
 
 
 def _denied(procedure: Procedure, detail: str) -> RemoteError:

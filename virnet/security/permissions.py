@@ -77,6 +77,11 @@ def needed(procedure: Procedure, args: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def looks(permission: str) -> bool:
+    """Whether a permission, without its object, is good for looking alone."""
+    return permission in ("getattr", "read") or permission.startswith("search_")
+
+
 def isOwn(program: Program[Any, Any]) -> bool:
     """Whether a program has no permissions in its tables, so that its procedures stand for themselves."""
     return not any(procedure.acl for procedure in program.procedures.values())

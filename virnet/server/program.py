@@ -4,6 +4,9 @@ One served program: which object answers a procedure, and what becomes of what i
   - A provider is made for each connection by the program's factory, at the first call for the program.
   - A procedure is answered by the provider's method of its name. What a provider does not have answers
     C{NO_SUPPORT}. A provider with C{methodFor} is asked instead, and may refuse by raising.
+  - On a read-only connection a method is not called if the program's table says that the call changes
+    something (C{acl}). Of a program without such tables nobody knows, and a provider with C{methodFor} judges
+    itself: what these allow is their affair.
   - A method marked L{blocking<virnet.programs.base.blocking>} runs in the server's thread pool.
   - A L{RemoteError} becomes the error reply as it is. Any other exception is logged with its traceback and
     becomes C{INTERNAL_ERROR} without it.
@@ -12,11 +15,13 @@ One served program: which object answers a procedure, and what becomes of what i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
 from virnet.programs.base import Procedure, Program
+from virnet.security.permissions import looks, needed
 
 if TYPE_CHECKING:
     from virnet.server.client import ServerClient
@@ -45,7 +50,7 @@ class ServerProgram:
         """
         provider = self.factory(client)
         providers: Iterable[object] = provider if isinstance(provider, (tuple, list)) else (provider,)
-        finders = [getattr(each, "methodFor", None) or _attributeOf(each) for each in providers]
+        finders = [getattr(each, "methodFor", None) or _attributeOf(each, client) for each in providers]
 
         def find(procedure: Procedure) -> Method:
             for finder in finders:
@@ -57,14 +62,35 @@ class ServerProgram:
         return find
 
 
-def _attributeOf(provider: object) -> Callable[[Procedure], Method | None]:
-    return lambda procedure: getattr(provider, procedure.name, None)
+def _attributeOf(provider: object, client: ServerClient) -> Callable[[Procedure], Method | None]:
+    def find(procedure: Procedure) -> Method | None:
+        method: Method | None = getattr(provider, procedure.name, None)
+        return method if method is None or not procedure.acl else _guarded(procedure, method, client)
+
+    return find
+
+
+def _guarded(procedure: Procedure, method: Method, client: ServerClient) -> Method:
+    """Have a method called only if the connection is not read-only, or the call only looks."""
+
+    @wraps(method)
+    def judged(*args: Any) -> Any:
+        if client.readonly and not all(looks(each.partition(":")[2]) for each in needed(procedure, args)):
+            name = _functionName(procedure)
+            raise RemoteError.of(ErrorNumber.OPERATION_DENIED, f"read only access prevents {name}")
+        return method(*args)
+
+    return judged
 
 
 def notSupported(procedure: Procedure) -> RemoteError:
     """What a procedure answers that nobody implements; names the C function as libvirt does."""
+    return RemoteError.of(ErrorNumber.NO_SUPPORT, _functionName(procedure))
+
+
+def _functionName(procedure: Procedure) -> str:
     name = procedure.name
-    return RemoteError.of(ErrorNumber.NO_SUPPORT, f"vir{name[:1].upper()}{name[1:]}")
+    return f"vir{name[:1].upper()}{name[1:]}"
 
 
 def asRemoteError(error: BaseException) -> RemoteError:
