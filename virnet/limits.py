@@ -120,6 +120,11 @@ UNAUTHENTICATED_MESSAGE_MAX = 270336
 """The largest message of a client that has to authenticate and has not: the data of a SASL step (65536 words
 of four bytes), and room for the rest. libvirtd takes messages of any size from strangers."""
 
+FAULTS_LOGGED = 20
+"""Messages of one connection that make no sense, and failures to authenticate, of which each has a line in
+the log. Beyond that only each doubling of their number has one: a message of 28 bytes must not fill a disk
+with lines of 500."""
+
 POLKIT_MESSAGE_MAX = 4096
 """Bytes of what C{pkcheck} prints that are looked at."""
 

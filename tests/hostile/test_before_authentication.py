@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.authenticating import KnockAuthentication
@@ -27,14 +29,18 @@ from tests.peers import (
     served,
 )
 from tests.server.sockets import SocketTestCase
+from virnet.errors import ConnectionLost
 from virnet.limits import (
     AUTHENTICATION_TIMEOUT,
     DESCRIPTORS_UNCLAIMED_MAX,
+    FAULTS_LOGGED,
     HELD_CLIENTS_MAX,
     UNAUTHENTICATED_MESSAGE_MAX,
 )
 from virnet.programs import REMOTE
+from virnet.security.saslcontext import SASLContext
 from virnet.server import NetServer, ServerService
+from virnet.server.sasl import SASLAuthentication
 from virnet.wire.keepalive import PING_MESSAGE, PONG_MESSAGE
 
 STRANGERS = 3
@@ -44,7 +50,7 @@ class _Attack(SynchronousTestCase):
     """A server that lets three strangers in at a time, and a client that it knows."""
 
     def setUp(self) -> None:
-        self.auth = KnockAuthentication()
+        self.auth: Any = KnockAuthentication()
         self.server = NetServer(Clock(), [served(ECHO, Echo())], maxAnonymousClients=STRANGERS)
         self.witness = self.connect()
         self.witness.send(callNamed(REMOTE, "authPolkit", 1))
@@ -187,6 +193,31 @@ class StreamPackets(_Attack):
         self.assertTrue(self.answers(stranger))
 
 
+class FloodOfFaults(_Attack):
+    """Messages that cost a stranger nothing, and would each have a line in the log."""
+
+    def linesFor(self, *messages: bytes) -> int:
+        """How many lines there are for a thousand of each."""
+        stranger = self.connect()
+        with capturedLogs() as logged:
+            for each in messages:
+                for _ in range(100):
+                    stranger.send(each * 10)
+        stranger.client.abort(ConnectionLost("seen"))
+        stranger.flush()
+        return len(logged)
+
+    def test_the_log_stays_short(self) -> None:
+        self.auth = SASLAuthentication(SASLContext(checkers=[InMemoryUsernamePasswordDatabaseDontUse()]))
+        failures = callNamed(REMOTE, "authSASLInit", 1), callNamed(REMOTE, "authSASLStep", 1, 1, b"")
+        nonsense = message(REMOTE.number, 1, 68, CALL, 1, OK, b"no arguments")
+        packets = message(REMOTE.number, 1, 209, STREAM, 1, CONTINUE)
+        for flood in (failures, (nonsense,), (packets,)):
+            count = self.linesFor(*flood)
+            self.assertGreaterEqual(count, FAULTS_LOGGED)
+            self.assertLessEqual(count, FAULTS_LOGGED + 10)
+
+
 class KeepAliveFlood(_Attack):
     """PINGs without end from strangers, who read no answer."""
 
@@ -257,9 +288,10 @@ class FloodOfDescriptors(SocketTestCase):
         announced.transport.loseConnection()
         yield announced.end()
         unannounced = yield self.connect()
-        for _ in range(DESCRIPTORS_UNCLAIMED_MAX + 1):
+        # One with each byte of a message that has room for none.
+        for byte in message(ECHO.number, 1, 1, CALL, 1, OK, bytes(1000))[: DESCRIPTORS_UNCLAIMED_MAX + 1]:
             unannounced.transport.sendFileDescriptor(0)
-            unannounced.transport.write(b"\0")
+            unannounced.transport.write(bytes((byte,)))
         yield unannounced.end()
         witness.transport.write(callNamed(ECHO, "ping", 1))
         (reply,) = yield witness.messages(1)

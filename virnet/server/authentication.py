@@ -160,12 +160,15 @@ class Authenticator:
         )
 
     def fail(self, reason: str) -> None:
-        """The client could not prove who it is, or what it said made no sense: say so in the log.
+        """The client could not prove who it is, or what it said made no sense: say so in the log, unless it
+        says that all the time.
 
         @param reason: what was wrong; no secrets.
         """
         if probes.SERVER_CLIENT_AUTH_FAIL.listeners:
             probes.SERVER_CLIENT_AUTH_FAIL(self.client, self.authType)
+        if not self.client.countFault():
+            return
         self.log.warn(
             "{peer}: authentication failed: {reason}",
             peer=self.client.peer,

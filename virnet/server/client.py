@@ -285,7 +285,10 @@ class ServerClient(RPCProtocol):
         try:
             args = procedure.decodeArgs(data, offset)
         except XDRError as e:
-            self.log.info("{peer}: {procedure}: {error}", peer=self.peer, procedure=procedure.name, error=e)
+            if self.countFault():
+                self.log.info(
+                    "{peer}: {procedure}: {error}", peer=self.peer, procedure=procedure.name, error=e
+                )
             self._fail(call, rpcError("Unable to decode message payload"))
             return
         if procedure.stream is not None:

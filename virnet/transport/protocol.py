@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from virnet.errors import KeepAliveTimeout, LocalProtocolError, RemoteProtocolError, VirnetError
-from virnet.limits import DESCRIPTORS_UNCLAIMED_MAX
+from virnet.limits import DESCRIPTORS_UNCLAIMED_MAX, FAULTS_LOGGED
 from virnet.probes import (
     KEEPALIVE_DISPOSE,
     KEEPALIVE_NEW,
@@ -58,6 +58,7 @@ class RPCProtocol(Protocol):
     @ivar clock: tells the time and calls later.
     @ivar ending: what comes is not looked at any more.
     @ivar written: bytes that were to be sent so far; a descriptor counts one.
+    @ivar faults: what the peer did wrong so far and was not cut off for.
     @ivar lastHeard: when the peer gave its last sign of life, once keepalive that was on has ended; in
         seconds of C{clock}.
     """
@@ -73,6 +74,7 @@ class RPCProtocol(Protocol):
     peer: str = "nobody yet"
     ending = False
     written = 0
+    faults = 0
     lastHeard: float | None = None
     clock: IReactorTime
     _keepalive: KeepAlive | None = None
@@ -201,7 +203,23 @@ class RPCProtocol(Protocol):
             closeAll(self.takeDescriptors(event.descriptors))
         self.send(event.data)
 
+    def countFault(self) -> bool:
+        """The peer did something wrong that it is not cut off for.
+
+        @return: whether that is to be logged, see L{FAULTS_LOGGED<virnet.limits.FAULTS_LOGGED>}.
+        """
+        self.faults += 1
+        if self.faults == FAULTS_LOGGED + 1:
+            self.log.warn(
+                "{peer} has done {faults} things wrong; from now on only each doubling of that is logged",
+                peer=self.peer,
+                faults=self.faults,
+            )
+        return self.faults <= FAULTS_LOGGED or not self.faults & (self.faults - 1)
+
     def _dropped(self, event: Dropped) -> None:
+        if not self.countFault():
+            return
         self.log.debug(
             "{peer}: ignored program {event.header.program:#x} version {event.header.version}"
             " procedure {event.header.procedure} type {event.header.type}: {event.reason}",
