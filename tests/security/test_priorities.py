@@ -29,6 +29,9 @@ class Priorities(SynchronousTestCase):
     def versions(self, text: str, lowest: TLSVersion, highest: TLSVersion) -> None:
         priority = parsePriority(text)
         self.assertEqual((priority.minimum, priority.maximum), (lowest, highest), text)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        priority.applyTo(context)
+        self.assertEqual((context.minimum_version, context.maximum_version), (lowest, highest), text)
 
     def test_R122_the_default_is_modern(self) -> None:
         self.versions(DEFAULT, TLSVersion.TLSv1_2, TLSVersion.TLSv1_3)

@@ -423,6 +423,17 @@ class Handshakes(SessionTestCase):
         self.assertIn("TLS handshake failed: ", self.refusal(client).message)
         self.assertIn("TLS handshake failed: ", self.refusal(server).message)
 
+    def test_versions_before_tls_1_2_have_to_be_asked_for(self) -> None:
+        also = "NORMAL:+VERS-TLS1.0:+VERS-TLS1.1"
+        for word, version in (("TLS1.0", "TLSv1"), ("TLS1.1", "TLSv1.1")):
+            old = f"NORMAL:-VERS-ALL:+VERS-{word}"
+            for ours, theirs in (("NORMAL", old), (old, "NORMAL")):
+                client, server = self.pair(clientContext(priority=ours), serverContext(priority=theirs))
+                self.assertFalse(client.secured or server.secured)
+            client, server = self.pair(clientContext(priority=old), serverContext(priority=also))
+            self.assertEqual(client.transport.version, version)
+        self.flushWarnings()
+
     def test_nothing_is_resumed(self) -> None:
         context = serverContext()
         first = RecordPeer.client(version="TLSv1_2")

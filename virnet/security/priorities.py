@@ -140,9 +140,9 @@ def parsePriority(text: str) -> Priority:
     if numbers[-1] - numbers[0] >= len(numbers):
         raise _invalid(text, "versions of TLS with a gap between them are not possible")
     if numbers[0] < list(_VERSIONS).index("TLS1.2"):
-        # Their signatures are of SHA-1.
+        # They sign and authenticate with SHA-1.
+        ciphers[0] = ciphers[0].replace(":!SHA1", "")
         ciphers.append("@SECLEVEL=0")
-        ciphers.insert(0, "DEFAULT")
     return _checked(Priority(text, _VERSIONS[order[0]], _VERSIONS[order[-1]], ":".join(ciphers)))
 
 
