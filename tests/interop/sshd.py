@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import getpass
 import hashlib
 import os
@@ -177,6 +178,8 @@ class Case(TestCase):
         requireTool(self, "sshd", "ssh", "ssh-keygen", "nc")
         self.prepare()
         await deferLater(reactor, 0)
+        # What only garbage of other tests holds open would be closed at any time.
+        gc.collect()
         self.children, self.descriptors = children(), openDescriptors()
 
     def prepare(self) -> None:
