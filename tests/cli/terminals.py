@@ -20,6 +20,16 @@ from tests.interop.support import WITH_US
 PATIENCE = 60.0
 
 
+def _atTerminal(isControlling: bool) -> None:
+    """What a shell with job control does for a program. Tests that somebody started in the background, or with
+    nohup, would hand down that signals are ignored.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    if isControlling:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Typist:
     """Somebody at a terminal with one program.
 
@@ -38,7 +48,7 @@ class Typist:
             [*WITH_US, *command],
             env={**environment, "TERM": "xterm-256color"},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) if "stdin" not in streams else None,
+            preexec_fn=lambda: _atTerminal("stdin" not in streams),
             **(terminal | streams),
         )
         self.output = ""
@@ -71,7 +81,11 @@ class Typist:
         """
         deadline = time.monotonic() + PATIENCE
         while (at := self.output.find(text, self._seen)) < 0:
-            if not self._read(deadline):
+            # Asked before reading: what it showed at its end is still read.
+            ended = self._process.poll() is not None
+            if not self._read(min(deadline, time.monotonic() + 0.05)) and (
+                ended or time.monotonic() >= deadline
+            ):
                 raise RuntimeError(f"it did not show {text!r}; it showed:\n{self.output!r}")
         before = self.output[self._seen : at]
         self._seen = at + len(text)
