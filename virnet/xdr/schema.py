@@ -61,7 +61,7 @@ class Integer(Node):
     are encoded sign- or zero-extended; a decoder looks at the low 8 or 16 bits only (C: C{xdr_char},
     C{xdr_short}).
 
-    @ivar code: the L{struct} letter of the word.
+    @ivar code: the C{struct} letter of the word.
     """
 
     name: str

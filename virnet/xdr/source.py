@@ -5,11 +5,11 @@ Rules of the generated code:
   - Everything inside a node is written out in one function, except what a L{Ref} leads to and what lies
     deeper than L{MAX_INLINE} or beyond L{MAX_NAMES}: those become functions of their own.
   - Runs of fixed-size fields, across the borders of structs and with the length word of the string that
-    follows, are one L{struct.Struct}.
+    follows, are one C{struct.Struct}.
   - A limit is checked before anything is allocated for what it limits.
   - It keeps no path and raises whatever comes: any failure calls the fallback, which does the work again and
     says what is wrong and where.
-  - Nothing of a schema but numbers and L{struct} letters is ever written into source; functions and classes
+  - Nothing of a schema but numbers and C{struct} letters is ever written into source; functions and classes
     are reached through the namespace.
 """
 
@@ -71,7 +71,7 @@ def _unsignedWords(chars: bytes) -> bytes:
 
 
 def scalar(node: Node) -> str | None:
-    """The L{struct} letter of a type that is one number."""
+    """The C{struct} letter of a type that is one number."""
     match node:
         case Integer(code=code) | Real(code=code):
             return code
@@ -83,7 +83,7 @@ def scalar(node: Node) -> str | None:
 
 
 def opaqueFormat(size: int) -> str:
-    """The L{struct} format of so many bytes and their padding."""
+    """The C{struct} format of so many bytes and their padding."""
     return f"{size}s" + "x" * (-size & 3)
 
 
@@ -176,7 +176,7 @@ class Source(ABC):
         return self.constant(f"f{self.names}", value)
 
     def layout(self, codes: Iterable[str], method: str) -> str:
-        """The name of a bound method of the L{struct.Struct} of a run."""
+        """The name of a bound method of the C{struct.Struct} of a run."""
         text = "".join(codes)
         return self.constant(f"{method}_{text}", getattr(struct.Struct(f">{text}"), method))
 
