@@ -21,7 +21,7 @@ PATIENCE = 60.0
 
 
 def _atTerminal(isControlling: bool) -> None:
-    """What a shell with job control does for a program. Tests that somebody started in the background, or with
+    """What a shell with job control does for a program. Tests that were started in the background, or with
     nohup, would hand down that signals are ignored.
     """
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
