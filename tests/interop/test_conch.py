@@ -59,6 +59,13 @@ class Trust(_Conch):
         error = await self.refused(self.uri(known_hosts="/nowhere/known"))
         self.assertIn(f"the host [127.0.0.1]:{self.server.port} is not known", error)
         self.assertIn("known_hosts_verify=auto adds it", error)
+        shown = subprocess.run(
+            ["ssh-keygen", "-l", "-f", self.server.directory / "hostkey.pub"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.assertIn(f"fingerprint {shown.stdout.split()[1]} ", error)
 
     async def test_R134_a_new_host_is_added_when_that_is_wanted(self) -> None:
         for number, params in enumerate(({"known_hosts_verify": "auto"}, {"no_verify": "1"})):

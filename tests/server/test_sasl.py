@@ -308,7 +308,7 @@ class Failures(_Case):
             self.authenticate(PlainClientSession("bob", "secret"))
         text = repr(events)
         self.assertIn("no such user, or wrong password", text)
-        self.assertIn("invalid-proof", text)
+        self.assertIn("no such user, or wrong password: 'alice'", text)
         self.assertNotIn("hunter2", text)
         self.assertNotIn("secret", text)
 

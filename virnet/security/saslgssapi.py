@@ -56,7 +56,7 @@ class _GSSAPISession(SASLSession):
         try:
             return self._next(data or b"")
         except gssapi().exceptions.GSSError as e:
-            raise SASLError(f"GSSAPI: {e}") from None
+            raise SASLError(_saying(e)) from None
 
     def _token(self, data: bytes) -> bytes | None:
         raise NotImplementedError
@@ -222,6 +222,13 @@ class GSSAPIClientSession(_GSSAPISession):
         raise SASLError("the server asks for more than GSSAPI has")
 
 
+def _saying(error: Any) -> str:
+    """What Kerberos says is wrong, or else GSSAPI, without the numbers that both have for it."""
+    said = error.get_all_statuses(error.min_code, False) if error.min_code else []
+    said = said or error.get_all_statuses(error.maj_code, True)
+    return " ".join(" ".join(said).split()) or str(error)
+
+
 def acceptorCredentials(keytab: str | None) -> Any:
     """A server's keys.
 
@@ -233,7 +240,7 @@ def acceptorCredentials(keytab: str | None) -> Any:
     try:
         return library.Credentials(usage="accept", mechs=[library.MechType.kerberos], store=store)
     except library.exceptions.GSSError as e:
-        raise SASLError(f"no keys for GSSAPI in {keytab or 'the default keytab'}: {e}") from None
+        raise SASLError(f"no keys for GSSAPI in {keytab or 'the default keytab'}: {_saying(e)}") from None
 
 
 def initiatorCredentials(cache: str | None = None) -> Any:

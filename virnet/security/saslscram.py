@@ -73,11 +73,16 @@ class _ScramSession(SASLSession):
         try:
             answer = self._next(decodeText(data, "a SCRAM message"))
         except scramp().ScramException as e:
-            raise SASLError(str(e)) from None
+            raise SASLError(_saying(e)) from None
         except (ArithmeticError, LookupError, TypeError, ValueError) as e:
             # scramp takes messages apart before it looks at all of their parts.
             raise SASLError(f"a SCRAM message that makes no sense ({e})") from None
         return None if answer is None else answer.encode()
+
+
+def _saying(error: Exception) -> str:
+    """What scramp says, without the word that it has for the peer."""
+    return str(error.args[0]).rstrip(".") if error.args else str(error)
 
 
 class ScramServerSession(_ScramSession):
@@ -109,7 +114,14 @@ class ScramServerSession(_ScramSession):
         return answer
 
     def _final(self, message: str) -> str:
-        self._scram.set_client_final(message)
+        library = scramp()
+        try:
+            self._scram.set_client_final(message)
+        except library.ScramException as e:
+            if e.server_error is not library.core.ServerError.INVALID_PROOF:
+                raise
+            # For the server's log: the client is not told.
+            raise SASLError(f"no such user, or wrong password: {self._name[:100]!r}") from None
         answer: str = self._scram.get_server_final()
         self.user = self._name
         self.complete = True

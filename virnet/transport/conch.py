@@ -27,7 +27,7 @@ from twisted.conch.ssh.agent import AGENTC_SIGN_REQUEST
 from twisted.conch.ssh.channel import SSHChannel
 from twisted.conch.ssh.common import NS, getNS
 from twisted.conch.ssh.connection import EXTENDED_DATA_STDERR, SSHConnection
-from twisted.conch.ssh.keys import BadKeyError, EncryptedKeyError, Key
+from twisted.conch.ssh.keys import BadKeyError, EncryptedKeyError, FingerprintFormats, Key
 from twisted.conch.ssh.transport import SSHClientTransport
 from twisted.conch.ssh.userauth import MSG_USERAUTH_REQUEST, SSHUserAuthClient
 from twisted.internet.defer import Deferred, execute, succeed
@@ -166,9 +166,9 @@ class _Transport(SSHClientTransport):
 
     def verifyHostKey(self, hostKey: bytes, fingerprint: bytes) -> Deferred[Any]:
         """Judge the host's key."""
-        return execute(self._verify, Key.fromString(hostKey), fingerprint).addErrback(self._failed)
+        return execute(self._verify, Key.fromString(hostKey)).addErrback(self._failed)
 
-    def _verify(self, key: Key, fingerprint: bytes) -> bool:
+    def _verify(self, key: Key) -> bool:
         host, port, *_ = self._session
         if self._session.verify == "ignore":
             return True
@@ -183,10 +183,11 @@ class _Transport(SSHClientTransport):
                 " another; somebody may pretend to be this host"
             ) from e
         if self._session.verify != "auto":
+            # As ssh-keygen -l has it.
+            sha256 = key.fingerprint(FingerprintFormats.SHA256_BASE64).rstrip("=")
             raise SSHFailed(
                 f"the host {name.decode()} is not known: its {key.type()} key with the fingerprint"
-                f" {fingerprint.decode()} is not in {self._session.knownHosts}; known_hosts_verify=auto adds"
-                " it"
+                f" SHA256:{sha256} is not in {self._session.knownHosts}; known_hosts_verify=auto adds it"
             )
         known.addHostKey(name, key)
         known.save()
