@@ -120,12 +120,14 @@ class EndpointStrings(SynchronousTestCase):
     def test_mistakes(self) -> None:
         self.refused("Unknown endpoint type: 'frob'", "frob")
         self.refused("Unknown endpoint type: '/run/x'", "/run/x")
-        self.refused("invalid literal for int() with base 10: 'x'", "tcp:x")
+        self.refused("'x' is not a number", "tcp:x")
+        self.refused("there is no parameter 'interfce'", "tcp:1:interfce=127.0.0.1")
+        self.refused("there is no parameter 'interfce'", "libvirt-tls:1:interfce=127.0.0.1")
         self.refused("there is no path", "unix:")
         self.refused("'frob=1' is not one of mode=, group=, backlog=, lockfile=", "unix:/run/x:frob=1")
         self.refused("'660' is not one of mode=, group=, backlog=, lockfile=", "unix:/run/x:660")
         self.refused("there is no group 'frob'", "unix:/run/x:group=frob")
-        self.refused("invalid literal for int() with base 8: 'rw'", "unix:/run/x:mode=rw")
+        self.refused("'rw' is not a mode like 660", "unix:/run/x:mode=rw")
         self.refused("systemd passed no such socket", "systemd:domain=INET:index=7")
 
     def test_any_string_is_understood_or_refused(self) -> None:

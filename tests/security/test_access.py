@@ -198,15 +198,21 @@ class Mistakes(SynchronousTestCase):
         self.refused("'ssh' is not one of unix, tcp, tls, other", "permit transport:ssh *")
 
     def test_what(self) -> None:
-        self.refused("there is no 'domian'; there are connect, domain, interface", "permit any domian:start")
-        self.refused("there is no domain:strat; there are block_read, block_write", "permit any domain:strat")
+        self.refused("there is no 'domian'; did you mean domain?", "permit any domian:start")
+        self.refused("there is no 'vm'; there are connect, domain, interface", "permit any vm:start")
+        self.refused("there is no domain:strat; did you mean start?", "permit any domain:strat")
+        self.refused("there is no domain:kill; there are block_read, block_write", "permit any domain:kill")
         self.refused("there is no domain:strat", "permit any domain:{start,strat}")
+        self.refused(
+            "there is no domain:start,stop; several are domain:{start,stop}", "permit any domain:start,stop"
+        )
         self.refused("there is no domain:", "permit any domain")
 
     def test_conditions(self) -> None:
         self.refused("'id' is not one of name=, uuid=, pool=", "permit any domain:* id=1")
         self.refused("name= is there twice", "permit any domain:* name=a name=b")
-        self.refused("badly formed hexadecimal UUID string", "permit any domain:* uuid=1")
+        self.refused("'1' is no uuid", "permit any domain:* uuid=1")
+        self.refused("name= what?", "permit any domain:* name= web")
         self.refused(
             "connect:getattr has no name: it takes a line of its own",
             "permit any connect:getattr domain:* name=a",

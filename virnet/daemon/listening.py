@@ -91,6 +91,10 @@ def fromString(reactor: Any, text: str, readonly: bool = False) -> Listener:
         why = " ".join(str(e).split()) or type(e).__name__
         if kind == "systemd" and isinstance(e, LookupError):
             why = "systemd passed no such socket"
+        # The commonest of them are Python's own, about a function that the user has not called.
+        why = re.sub(r"^\S+\(\) got an unexpected keyword argument (.*)$", r"there is no parameter \1", why)
+        why = re.sub(r"^invalid literal for int\(\) with base 10: (.*)$", r"\1 is not a number", why)
+        why = re.sub(r"^invalid literal for int\(\) with base 8: (.*)$", r"\1 is not a mode like 660", why)
         raise ListenError(f"{text!r} is no server endpoint like unix:/run/x or tcp:16509: {why}") from e
 
 

@@ -31,6 +31,7 @@ import re
 import shlex
 import uuid
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from operator import eq
 from pathlib import Path
@@ -220,7 +221,7 @@ def _parse(line: str, words: dict[str, set[str]]) -> Rule | None:
                 raise ValueError(f"{name!r} is not one of {', '.join(f'{each}=' for each in _HAVE)}")
             if name in conditions:
                 raise ValueError(f"{name}= is there twice")
-            conditions[name] = uuid.UUID(value).bytes if name == "uuid" else value
+            conditions[name] = _value(name, value)
     permissions: set[str] = set()
     for part in rest[1:]:
         if "=" not in part:
@@ -228,6 +229,18 @@ def _parse(line: str, words: dict[str, set[str]]) -> Rule | None:
     if not permissions:
         raise ValueError(f"{verb} {rest[0]} what?")
     return Rule(verb == "permit", who, frozenset(permissions), **conditions)
+
+
+def _value(name: str, text: str) -> str | bytes:
+    """What stands behind the C{=} of a condition."""
+    if name != "uuid":
+        if not text:
+            raise ValueError(f"{name}= what?")
+        return text
+    try:
+        return uuid.UUID(text).bytes
+    except ValueError:
+        raise ValueError(f"{text!r} is no uuid") from None
 
 
 _HAVE_UUID = frozenset({"domain", "network", "network_port", "nwfilter", "secret", "storage_pool"})
@@ -246,7 +259,7 @@ def _permissions(text: str, words: dict[str, set[str]], conditions: Iterable[str
         permission = "*"
     kinds = [each for each in words if fnmatchcase(each, kind)]
     if not kinds:
-        raise ValueError(f"there is no {kind!r}; there are {', '.join(sorted(words))}")
+        raise ValueError(f"there is no {kind!r}; {_instead(kind, words)}")
     for condition in conditions:
         kinds = [each for each in kinds if each in _HAVE[condition]]
         if not kinds:
@@ -257,10 +270,18 @@ def _permissions(text: str, words: dict[str, set[str]], conditions: Iterable[str
     for pattern in patterns:
         fitting = {f"{each}:{word}" for each in kinds for word in words[each] if fnmatchcase(word, pattern)}
         if not fitting:
-            known = ", ".join(sorted({word for each in kinds for word in words[each]}))
-            raise ValueError(f"there is no {kind}:{pattern}; there are {known}")
+            if "," in pattern:
+                raise ValueError(f"there is no {text}; several are {kind}:{{{pattern}}}")
+            known = {word for each in kinds for word in words[each]}
+            raise ValueError(f"there is no {kind}:{pattern}; {_instead(pattern, known)}")
         found |= fitting
     return found
+
+
+def _instead(word: str, known: Iterable[str]) -> str:
+    """What may have been meant by a word that there is not, or else all that there are."""
+    near = get_close_matches(word, sorted(known), 1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
 
 
 def _who(text: str) -> Test:
