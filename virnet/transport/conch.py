@@ -155,6 +155,9 @@ class SSHEndpoint:
 class _Transport(SSHClientTransport):
     """The ssh connection to the host."""
 
+    # What is unpacked has no limit in Twisted: a packet of a megabyte may hold a gigabyte.
+    supportedCompressions = [b"none"]
+
     def __init__(self, reactor: Any, session: SSHSession, factory: IProtocolFactory) -> None:
         self._reactor = reactor
         self._session = session
