@@ -7,8 +7,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IFileDescriptorReceiver
-from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -113,10 +114,12 @@ class Bytes(SynchronousTestCase):
         self.assertIs(self.transport.doRead(), CONNECTION_DONE)
         self.assertEqual(self.protocol.pieces, [b"last words"])
 
-    def test_an_error_is_told_as_the_reactor_knows_it(self) -> None:
+    def test_R055_an_error_is_told_as_the_system_says_it(self) -> None:
         self.ours._socket.send(b"never read")
         self.peer.close()
-        self.assertIs(self.transport.doRead(), CONNECTION_LOST)
+        error = self.transport.doRead()
+        self.assertIsInstance(error, ConnectionLost)
+        self.assertEqual(str(error), "Connection reset by peer")
 
     def test_the_buffer_grows_when_much_comes_and_shrinks_when_little_does(self) -> None:
         for count in (READ_MIN + 5000, READ_MIN, 1):

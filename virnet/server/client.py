@@ -192,11 +192,6 @@ class ServerClient(RPCProtocol):
         """How many calls and stream packets hold one of the C{maxClientRequests} slots."""
         return self.connection.inProgress
 
-    @property
-    def queuedBytes(self) -> int:
-        """Bytes of the messages that wait for the peer to read."""
-        return self.sender.queued
-
     def connectionMade(self) -> None:
         super().connectionMade()
         self.sender.registerProducer(self, True)

@@ -307,6 +307,13 @@ class RPCProtocol(Protocol):
         return self._unread > before
 
     @property
+    def queuedBytes(self) -> int:
+        """Bytes of the messages that wait for the peer to read, as they are sent: encoded by a security layer
+        where there is one.
+        """
+        return self.sender.queued
+
+    @property
     def readingHeld(self) -> bool:
         """Whether nothing is read at the moment because of our own side."""
         return False

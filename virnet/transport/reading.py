@@ -19,8 +19,9 @@ from array import array
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IFileDescriptorReceiver
-from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.main import CONNECTION_DONE
 
 from virnet.limits import READ_MAX, READ_MIN
 
@@ -39,6 +40,13 @@ _PAUSE = 32
 
 _ANCILLARY = socket.CMSG_SPACE(253 * array("i").itemsize)
 """Room for the descriptors that Linux passes at once (C: C{SCM_MAX_FD})."""
+
+
+class ReadFailed(ConnectionLost):
+    """Reading failed; the text is what the system said. Twisted's own transports do not tell."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class SocketReader:
@@ -79,8 +87,8 @@ class SocketReader:
                 if again:
                     self._luck = self._luck - 1 or -_PAUSE
                 return None
-            except OSError:
-                return CONNECTION_LOST
+            except OSError as e:
+                return ReadFailed(e.strerror or str(e))
             if not data:
                 return CONNECTION_DONE
             if again:
