@@ -17,9 +17,11 @@ class Compression(SynchronousTestCase):
     """A megabyte of compressed zeros is a gigabyte of memory."""
 
     def test_none_is_offered(self) -> None:
-        session = sessionOf(parseURI("test+libssh2://host/default"), False, Caller({}, 1000, ClientConfig("")))
+        session = sessionOf(
+            parseURI("test+libssh2://host/default"), False, Caller({}, 1000, ClientConfig(""))
+        )
         factory: Any = Factory()
-        ours = _Transport(MemoryReactorClock(), session, factory)
+        ours: Any = _Transport(MemoryReactorClock(), session, factory)
         connection = StringTransport()
         ours.makeConnection(connection)
         self.assertIn(b"none", connection.value())
