@@ -25,7 +25,9 @@ from tests.echo import ECHO, Echo
 from tests.peers import ServerSession, callNamed, served
 from virnet.daemon.listening import Listener
 from virnet.daemon.service import CannotStart, Daemon
-from virnet.security.access import RuleError, RuleFile
+from virnet.security.access import AllowAll, IAccessPolicy, RuleError, RuleFile
+from virnet.security.saslcontext import SASLContext
+from virnet.server.sasl import SASLAuthentication
 
 
 class Port:
@@ -103,6 +105,27 @@ class Starting(DaemonCase):
         lines = self.started(self.daemon(Endpoint()))
         self.assertEqual(["listening, connect with: virsh -c test+tcp://127.0.0.1:4711/default"], lines)
         self.assertEqual("", self.stderr.getvalue())
+
+    def test_says_that_everybody_on_the_network_may_do_everything(self) -> None:
+        everywhere = Port()
+        self.patch(everywhere, "getHost", lambda: IPv4Address("TCP", "0.0.0.0", 4711))
+
+        def lines(readRules: Callable[[], IAccessPolicy] | None = None, **what: Any) -> list[str]:
+            endpoint: Any = Endpoint(succeed(everywhere))
+            listener = Listener(**{"text": "tcp:4711", "endpoint": endpoint, **what})
+            daemon = Daemon(self.reactor, [], [listener], readRules, minWorkers=0, prioWorkers=0)
+            return self.started(daemon)[1:]
+
+        self.assertEqual(
+            lines(),
+            [
+                "tcp:4711: other machines can connect, nobody is asked who it is, and nothing is encrypted:"
+                " see --auth-tcp, --access-rules and libvirt-tls:PORT"
+            ],
+        )
+        self.assertEqual([], lines(AllowAll))
+        self.assertEqual([], lines(auth=SASLAuthentication(SASLContext(mechanisms=["EXTERNAL"]))))
+        self.assertEqual([], lines(text="libvirt-tls:4711"))
 
     def test_says_it_when_it_is_true(self) -> None:
         outcome: Deferred[Any] = Deferred()

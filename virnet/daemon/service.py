@@ -6,6 +6,7 @@ The daemon as a Twisted service.
   - It binds in C{privilegedStartService}, before C{twistd} gives privileges up, with a umask that leaves a
     UNIX socket to its owner until it has the mode it was given.
   - It says where it listens once the reactor runs, with the command that connects there.
+  - Where anybody on the network may do everything, it says so.
   - What prevents the start is L{CannotStart}: one line on standard error, exit status 1, no traceback.
 """
 
@@ -15,13 +16,16 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from ipaddress import ip_address
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from virnet.daemon.authentication import kindOf
 from virnet.daemon.descriptors import allowDescriptors
 from virnet.daemon.listening import Listener, ListenError, clear, locked, makeDirectory, virshCommand
 from virnet.errors import RemoteError
@@ -144,6 +148,18 @@ class Daemon(NetServer):
             self.log.info("listening on {address}", address=address)
         else:
             self.log.info("listening, connect with: {command}", command=command)
+        if self._isOpen(listener, address):
+            self.log.warn(
+                "{where}: other machines can connect, nobody is asked who it is, and nothing is encrypted:"
+                " see --auth-tcp, --access-rules and libvirt-tls:PORT",
+                where=listener.text,
+            )
+
+    def _isOpen(self, listener: Listener, address: IAddress) -> bool:
+        """Whether whoever reaches this machine may do everything."""
+        if listener.auth is not None or self.access is not None or kindOf(listener) != "tcp":
+            return False
+        return isinstance(address, (IPv4Address, IPv6Address)) and not ip_address(address.host).is_loopback
 
     def _failed(self, failure: Failure, listener: Listener) -> None:
         self.log.failure("cannot listen on {where}", failure, where=listener.text)
