@@ -215,6 +215,12 @@ class Records(SessionTestCase):
         settle(self.clock)
         self.assertEqual(b"".join(recorder.received), b"onetwothree")
 
+    def test_R117_what_a_client_gets_in_the_record_of_the_confirmation_is_read_too(self) -> None:
+        recorder, peer = self.clientAndPeer()
+        peer.write(b"\1event")
+        settle(self.clock)
+        self.assertEqual(recorder.received, [b"event"])
+
     def test_a_request_that_is_sent_before_the_confirmation_was_read_is_taken(self) -> None:
         peer = RecordPeer.client()
         peer.first = b"call"
