@@ -119,6 +119,16 @@ c.close()
 """)
         self.assertEqual(seen[5], ["test"])
 
+    def test_R054_keepalive_and_events_are_off(self) -> None:
+        keepalive, event = self.both("""
+c = libvirt.open(uri)
+say(refused(c.setKeepAlive, 1, 2))
+say(refused(c.domainEventRegisterAny, None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lambda *_: None, None))
+c.close()
+""")
+        self.assertIn("missing event loop implementation", str(keepalive))
+        self.assertIn("could not initialize", str(event))
+
     def test_a_domain_is_defined_started_destroyed_and_undefined(self) -> None:
         self.both("""
 c = libvirt.open(uri)
