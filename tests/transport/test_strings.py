@@ -85,6 +85,21 @@ class SSH(SynchronousTestCase):
         for text in ("host:pkipath=/x", "host:socks=/x", "host:port=x", "host:no_tty=yes"):
             self.assertRaises(URIError, made, f"libvirt-ssh:{text}")
 
+    def test_a_host_and_a_port_are_nothing_else(self) -> None:
+        """Whoever chooses the host does not choose the program that is run here, nor anything else."""
+        for text in (
+            "host=host/?command=/bin/true",
+            "host=host/?command=/bin/true&x:socket=/s",
+            "host=host?socket=/t&x:socket=/s",
+            "host#x",
+            "root@host",
+            "host/x",
+            "host:port=22/?command=/bin/true&x",
+            "host:port=22#x",
+            "host[",
+        ):
+            self.assertRaises(URIError, made, f"libvirt-ssh:{text}")
+
 
 class Programs(TestCase):
     """C{libvirt-exec:}"""

@@ -16,6 +16,7 @@ UNIX sockets need none of ours: Twisted's C{unix:} carries descriptors and is wr
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Any
 from urllib.parse import quote
@@ -77,12 +78,17 @@ class _SSH(_ForClients):
         if user:
             place = f"{quote(user, safe='')}@{place}"
         if port:
+            if not re.fullmatch("[0-9]+", port):
+                raise URIError(f"libvirt-ssh: {port!r} is not a port")
             place += f":{port}"
         query = "&".join(f"{name}={quote(value, safe='')}" for name, value in params.items())
         uri = parseURI(f"remote+ssh://{place}/?{query}")
         unknown = [name for name in params if name.lower() not in uri.params]
         if unknown:
             raise URIError(f"libvirt-ssh: has no parameter {unknown[0]!r}")
+        # What has a meaning in a URI is not to get it by way of an argument: that might choose the program.
+        if uri.host != host or uri.params != {name.lower(): value for name, value in params.items()}:
+            raise URIError(f"libvirt-ssh: {host!r} is not the name of a host")
         return endpointFor(reactor, uri)
 
 
