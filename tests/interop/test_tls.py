@@ -313,7 +313,12 @@ class Refusals(TestCase):
                 self.assertEqual(self.virsh(ours().uri(client, **more)), REFUSED, client)
                 self.assertEqual(self.virsh(theirs().uri(client, **more)), SILENT, client)
                 for uri in (ours().uri(client, **more), theirs().uri(client, **more)):
-                    self.assertEqual(await self.us(uri), (ErrorNumber.SYSTEM_ERROR, f"{SILENT}: {REFUSED}"))
+                    code, text = await self.us(uri)
+                    self.assertEqual(code, ErrorNumber.SYSTEM_ERROR)
+                    text, none, path = text.partition("; no certificate was sent: there is no ")
+                    self.assertEqual(text, f"{SILENT}: {REFUSED}")
+                    self.assertEqual(path.endswith("/anonymous/clientcert.pem"), client == "anonymous")
+                    self.assertEqual(bool(none), client == "anonymous")
 
     async def test_clients_of_an_unknown_authority(self) -> None:
         more = {"no_sanity": "1", "tls_priority": VERSIONS["TLSv1.3"]}

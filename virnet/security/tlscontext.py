@@ -61,6 +61,7 @@ class Credentials:
     @ivar authorities: the certificates of the CA file.
     @ivar revocations: the lists of revoked certificates.
     @ivar certificate: our own; C{None} for a client without one.
+    @ivar missing: which of its files there is not.
     """
 
     def __init__(self, files: TLSFiles, role: Role, sanity: bool) -> None:
@@ -72,8 +73,9 @@ class Credentials:
         )
         self.certificate: Certificate | None = None
         self._pair: int | None = None
-        present = os.path.exists(files.certificate) and os.path.exists(files.key)
-        if present or role == "server":
+        own = (files.certificate, files.key)
+        self.missing = next((each for each in own if not os.path.exists(each)), None)
+        if self.missing is None or role == "server":
             self.certificate = loadCertificate(files.certificate, role)
             checkKey(self.certificate, files.certificate, files.key)
         if sanity:

@@ -186,8 +186,14 @@ class TLSSession(BufferedSender):
 
     def _unconfirmed(self, why: str) -> None:
         # libvirt's text, and what it most likely means.
-        text = f"Unable to read TLS confirmation: {why}: {_UNCONFIRMED}"
+        text = f"Unable to read TLS confirmation: {why}: {self._unconfirmedBecause()}"
         self._fail(_error(ErrorNumber.SYSTEM_ERROR, text))
+
+    def _unconfirmedBecause(self) -> str:
+        missing = self.context.credentials.missing
+        if missing is None:
+            return _UNCONFIRMED
+        return f"{_UNCONFIRMED}; no certificate was sent: there is no {missing}"
 
     def _secure(self) -> None:
         self.handshaking = False
@@ -398,9 +404,9 @@ class TLSSession(BufferedSender):
             return cast(Exception, reason.value)
         why = "Input/output error" if reason.check(ConnectionDone) else str(reason.value)
         if self._shaken:
-            text = f"Unable to read TLS confirmation: {why}: {_UNCONFIRMED}"
+            text = f"Unable to read TLS confirmation: {why}: {self._unconfirmedBecause()}"
             return _error(ErrorNumber.SYSTEM_ERROR, text)
-        text = f"TLS handshake failed: the peer closed the connection: {_UNCONFIRMED}"
+        text = f"TLS handshake failed: the peer closed the connection: {self._unconfirmedBecause()}"
         return _error(ErrorNumber.AUTH_FAILED, text)
 
     # About the session
