@@ -297,7 +297,7 @@ class Exchanges(_Case):
             error = self.failureResultOf(self.open().opened, RemoteError)
         self.assertNotIn("hunter2", repr(events) + str(error.value) + repr(vars(error.value)))
 
-    def test_R128_no_data_is_sent_as_no_data(self) -> None:
+    def test_R128_empty_data_is_sent_as_empty_data(self) -> None:
         self.server = server = SASLServer(scram(), "EXTERNAL")
         self.tried()
         self.assertEqual(server.steps, [(0, b"")])
@@ -464,6 +464,11 @@ class Layers(_Case):
         connection = self.successResultOf(self.overTCP())
         self.assertEqual(connection.features, {10, 14, 15})
         self.assertEqual(self.server.calls[-1], (60, (15,)))
+
+    def test_R128_no_data_is_sent_as_no_data(self) -> None:
+        self.patch(Layered, "step", lambda session, data: setattr(session, "complete", True))
+        self.successResultOf(self.overTCP())
+        self.assertIn((START, ("GSSAPI", 1, b"")), self.server.calls)
 
     def test_a_layer_that_is_too_weak(self) -> None:
         self.ssf = 55

@@ -30,7 +30,7 @@ PLACES = {
     "": ("", "unix", "", None),
     "qemu+ssh://u@Build-Host:0/system": ("qemu", "ssh", "Build-Host", None),
     "qemu+tcp://[FE80::1]/system": ("qemu", "tcp", "FE80::1", 16509),
-    "qemu+ssh://u:p@ss@host:22/system": ("qemu", "ssh", "host", 22),
+    "qemu+ssh://u%3Ap@ss@host:22/system": ("qemu", "ssh", "host", 22),
 }
 
 #: text: the name that CONNECT_OPEN sends
@@ -122,6 +122,17 @@ class URIs(SynchronousTestCase):
         uri = parseURI("qemu+ssh://me%40home@host/session")
         self.assertEqual((uri.user, uri.path), ("me@home", "/session"))
         self.assertIs(parseURI("qemu+ssh://host/session").user, None)
+
+    def test_a_password_is_refused_and_not_shown(self) -> None:
+        for text in (
+            "test+tcp://alice:secret@host/default",
+            "test+tcp://a:se cret@host",
+            "x+tls://:secret@[::1]/",
+        ):
+            error = str(self.assertRaises(URIError, parseURI, text))
+            self.assertIn("must not have a password in it", error)
+            self.assertNotIn("cret", error)
+        self.assertEqual(parseURI("qemu+tcp://a%3Ab@[::1]:1/system?x=y:z@").user, "a:b")
 
     def test_the_text_is_kept_for_messages(self) -> None:
         self.assertEqual(parseURI("test:///default").text, "test:///default")

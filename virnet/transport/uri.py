@@ -64,6 +64,8 @@ _WORDS = {
 
 _HOST = re.compile(r"\[?([^\[\]]*?)\]?(?::[0-9]*)?\Z")
 
+_PASSWORD = re.compile(r"[^/?#]*://[^/?#@]*:[^/?#]*@")
+
 SSH_METHODS = ("agent", "privkey", "password", "keyboard-interactive")
 """What C{sshauth} lists."""
 
@@ -104,6 +106,9 @@ def parseURI(text: str) -> ConnectionURI:
     """
     if not text:
         return NO_URI
+    if _PASSWORD.match(text):
+        # Not the text itself: errors go to logs.
+        raise URIError("a URI must not have a password in it, where others can read it; a colon is %3A")
     # urlsplit would drop some of these without a word.
     if " " in text or not text.isprintable():
         raise URIError(f"{text!r} is not a URI: it has a blank or a control character in it")
