@@ -87,6 +87,14 @@ class SASLTests(SynchronousTestCase):
             self.assertIn(text, str(error))
         self.assertFalse(Path(self.path).exists())
 
+    def test_a_password_is_not_asked_for_in_vain(self) -> None:
+        """The error is about the name or the file, though there is no password on standard input."""
+        error = self.assertRaises(VirnetError, self.typed, "passwd", "")
+        self.assertIn("must not be empty", str(error))
+        self.path = os.path.join(self.path, "users")
+        error = self.assertRaises(VirnetError, self.typed, "passwd", "alice")
+        self.assertEqual(f"there is no directory {os.path.dirname(self.path)}", str(error))
+
     def test_a_password_cannot_be_typed_behind_the_command(self) -> None:
         self.assertRaises(UsageError, self.typed, "passwd", "alice", "secret")
 

@@ -98,9 +98,15 @@ class SASLOptions(SynchronousTestCase):
 
     def test_what_does_not_go(self) -> None:
         self.refused(
-            (("--auth-unix", "sasl"), "no SASL mechanism"),
+            (
+                ("--auth-unix", "sasl"),
+                "SASL: there is nothing to check passwords or tickets against; --sasl-passw",
+            ),
             (("--auth-unix", "sasl", "--sasl-mechanism", "PLAIN"), "nothing to check passwords against"),
-            (("--auth-unix", "sasl", "--sasl-mechanism", "X"), "'X' is not one of"),
+            (
+                ("--auth-unix", "sasl", "--sasl-mechanism", "X"),
+                "--sasl-mechanism X: there are GSSAPI, EXTERNAL, SCRAM",
+            ),
             (("--auth-unix", "sasl", "--sasl-passwords", "/nonexistent"), "/nonexistent: No such file"),
             (
                 ("--auth-tcp", "sasl", "--sasl-passwords", self.passwords),

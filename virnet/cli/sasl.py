@@ -8,11 +8,13 @@ that is something else. They are never taken from the command line, which everyb
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from argparse import Namespace
 
 from virnet.cli.output import Output
 from virnet.errors import VirnetError
+from virnet.security.saslscram import prepare
 from virnet.security.scramfile import CredentialFileError, ScramFile
 
 
@@ -26,6 +28,11 @@ def sasl(options: Namespace, output: Output) -> None:
 
 def _passwd(options: Namespace, output: Output) -> None:
     file = ScramFile(options.file)
+    # What cannot work is said before anybody types a password, twice.
+    prepare(options.user)
+    directory = os.path.dirname(os.path.realpath(options.file))
+    if not os.path.isdir(directory):
+        raise CredentialFileError(f"there is no directory {directory}")
     isNew = file.setPassword(options.user, readPassword(options.user), options.iterations)
     output.line(f"{options.file}: {'added' if isNew else 'changed'} {options.user}")
 

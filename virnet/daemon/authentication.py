@@ -65,7 +65,7 @@ class SASLSettings(NamedTuple):
                 minSSF=self.minSSF,
             )
         except ValueError as e:
-            hint = "--sasl-passwords, --sasl-keytab or --auth gives something to check against"
+            hint = "--sasl-passwords, --sasl-keytab or --auth gives something"
             raise AuthenticationError(f"SASL: {e}; {hint}") from e
         except (ImportError, VirnetError) as e:
             raise AuthenticationError(f"SASL: {e}") from e

@@ -52,6 +52,7 @@ from virnet.limits import (
 from virnet.probes import PROBES, matching
 from virnet.programs import LXC, QEMU, REMOTE
 from virnet.security.access import RuleError, RuleFile
+from virnet.security.saslcontext import MECHANISMS
 from virnet.server import ServerProgram
 from virnet.transport.defaults import defaultSocketPath
 from virnet.transport.looptrace import traceLoop
@@ -165,6 +166,8 @@ class Options(usage.Options, AuthOptionMixin):
 
     def opt_sasl_mechanism(self, name: str) -> None:
         """For SASL: offer this one, and others only if they are named too. May be given several times."""
+        if name not in MECHANISMS:
+            raise usage.UsageError(f"--sasl-mechanism {name}: there are {', '.join(MECHANISMS)}")
         self["sasl-mechanism"].append(name)
 
     def opt_sasl_allowed(self, pattern: str) -> None:

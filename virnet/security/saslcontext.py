@@ -85,7 +85,7 @@ class SASLContext:
                     raise ValueError(f"SASL mechanism {each} has nothing to check passwords against")
             possible.intersection_update(mechanisms)
         if not possible:
-            raise ValueError("no SASL mechanism: give a credential file, checkers or a keytab")
+            raise ValueError("there is nothing to check passwords or tickets against")
         self.mechanisms = tuple(each for each in MECHANISMS if each in possible)
         self._keytab = None if keytab is None else os.fspath(keytab)
         if saslgssapi.MECHANISM in possible:
