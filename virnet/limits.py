@@ -185,6 +185,10 @@ SASL_MIN_SSF_CONFIGURED = 112
 SASL_MAX_SSF = 100000
 """More bits than any protection has."""
 
+SCRAM_MESSAGE_MAX = 1024
+"""Bytes, and characters after normalization, of a SCRAM message that a server looks at. What SASLprep does
+with a name of 64 KiB takes a second, in which nobody else is served."""
+
 SCRAM_ITERATIONS = 65536
 """How often a new SCRAM password is hashed. RFC 7677 wants 4096 at least; a client takes 20 ms for it."""
 

@@ -155,6 +155,21 @@ class ScramSteps(SynchronousTestCase):
         ):
             self.refused(message)
 
+    def test_long_ones_are_not_prepared(self) -> None:
+        """It would take a second, and a stranger can have it done again and again."""
+
+        def asked(name: str) -> bool:
+            server = ScramServerSession("SCRAM-SHA-256", names.append)  # type: ignore[arg-type]
+            names.clear()
+            self.assertRaises((SASLError, TypeError), server.step, f"n,,n={name},r=abc".encode())
+            return bool(names)
+
+        names: list[str] = []
+        for name in ("a" * 900, "\u0301" * 400):
+            self.assertTrue(asked(name))
+        for name in ("a" * 1020, "\ufdfa" * 100, "\u0301\u0323" * 30000):
+            self.assertFalse(asked(name))
+
     def test_last_messages(self) -> None:
         first = b"n,,n=alice,r=abc"
         for message in (

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
-from virnet.limits import SCRAM_ITERATIONS_MAX
+from virnet.limits import SCRAM_ITERATIONS_MAX, SCRAM_MESSAGE_MAX
 from virnet.security.sasl import SASLError, SASLSession, decodeText, requireExtra
 
 MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1")
@@ -105,7 +106,14 @@ class ScramServerSession(_ScramSession):
             self._asked = True
             return None
         self._asked = True
-        return self._take(data or b"")
+        data = data or b""
+        # One character may stand for eighteen.
+        if (
+            len(data) > SCRAM_MESSAGE_MAX
+            or len(normalize("NFKC", data.decode("utf-8", "replace"))) > SCRAM_MESSAGE_MAX
+        ):
+            raise SASLError(f"a SCRAM message of more than {SCRAM_MESSAGE_MAX} bytes or characters")
+        return self._take(data)
 
     def _first(self, message: str) -> str:
         self._next = self._final
