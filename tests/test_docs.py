@@ -242,6 +242,38 @@ class GuidesTests(SynchronousTestCase):
         self.follow("howto/kerberos.rst")
 
 
+class ScreenshotsTests(SynchronousTestCase):
+    """
+    What a terminal shows, in tmux; and the pictures of it in the guides.
+    """
+
+    def test_they_can_be_taken_and_are_shown(self) -> None:
+        requireTool(self, "tmux")
+        requireModule(self, "rich")
+        directory = Path(tempfile.mkdtemp(prefix="virnet-"))
+        self.addCleanup(shutil.rmtree, directory)
+        done = subprocess.run(
+            [sys.executable, str(DOCS / "screenshots.py"), str(directory)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        self.assertEqual((0, "", ""), (done.returncode, done.stdout, done.stderr))
+        page = (DOCS / "howto" / "cli.rst").read_text()
+        wanted = {
+            "console.svg": ("escape key is ^]", "hello, guest", "back in the shell"),
+            "top.svg": ("1 domain, 1 running", "q quit"),
+            "vol-upload.svg": ("976.6 KiB of 2.0 MiB (47 %)",),
+        }
+        self.assertEqual(set(wanted), {each.name for each in directory.iterdir()})
+        for name, texts in wanted.items():
+            self.assertIn(f".. image:: {name}\n", page)
+            for picture in (directory / name, DOCS / "howto" / name):
+                drawn = picture.read_text().replace("&#160;", " ")
+                for text in texts:
+                    self.assertIn(text, drawn)
+
+
 class ExamplesTests(SynchronousTestCase):
     """
     The examples and the pages belong together.
