@@ -113,6 +113,17 @@ class Failures(DownloadCase):
         self.downloaded(self.target, progress=look)
         self.assertEqual(len(self.old), self.target.stat().st_size)
 
+    def test_it_is_a_file_of_our_own_until_then(self) -> None:
+        """Where others may write as well: nothing is written through a link, or into a file of theirs."""
+        other = self.directory / "other"
+        other.write_bytes(b"precious")
+        for plant in (os.symlink, os.link):
+            plant(other, f"{self.target}.part")
+            self.downloaded(self.target)
+            self.assertEqual(b"precious", other.read_bytes())
+            self.assertTrue(self.target.read_bytes() == self.old)
+            self.assertFalse(self.target.is_symlink())
+
     def test_another_checksum(self) -> None:
         self.target.write_bytes(b"precious")
         self.assertIn("volume 'v' has sha256", self.fails(self.target, checksum="sha256:" + "0" * 64))

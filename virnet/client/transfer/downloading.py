@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -140,7 +141,10 @@ def _create(path: str) -> tuple[str | None, int]:
     try:
         if part is None:
             return None, os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        return part, os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        # What an earlier download has left, or somebody else for us to write into, is not ours.
+        with suppress(FileNotFoundError):
+            os.unlink(part)
+        return part, os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as e:
         raise TransferError(f"cannot write {part or path}: {e.strerror or e}") from e
 
