@@ -66,6 +66,10 @@ class Trust(_Conch):
             check=True,
         )
         self.assertIn(f"fingerprint {shown.stdout.split()[1]} ", error)
+        # The host is told nothing about us.
+        log = (self.server.directory / "log").read_text()
+        self.assertNotIn("/nowhere", log)
+        self.assertNotIn("Traceback", log)
 
     async def test_R134_a_new_host_is_added_when_that_is_wanted(self) -> None:
         for number, params in enumerate(({"known_hosts_verify": "auto"}, {"no_verify": "1"})):

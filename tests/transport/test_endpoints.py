@@ -65,4 +65,4 @@ class Endpoints(SynchronousTestCase):
     def test_a_program_that_is_not_there_is_missed_at_once(self) -> None:
         uri = parseURI("qemu+ext:///s?command=/no/such")
         error = str(self.assertRaises(URIError, endpointFor, MemoryReactorClock(), uri))
-        self.assertIn("Cannot find '/no/such'", error)
+        self.assertIn("Cannot find '/no/such', or it is not executable", error)

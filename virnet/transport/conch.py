@@ -28,7 +28,7 @@ from twisted.conch.ssh.channel import SSHChannel
 from twisted.conch.ssh.common import NS, getNS
 from twisted.conch.ssh.connection import EXTENDED_DATA_STDERR, SSHConnection
 from twisted.conch.ssh.keys import BadKeyError, EncryptedKeyError, FingerprintFormats, Key
-from twisted.conch.ssh.transport import SSHClientTransport
+from twisted.conch.ssh.transport import DISCONNECT_HOST_KEY_NOT_VERIFIABLE, SSHClientTransport
 from twisted.conch.ssh.userauth import MSG_USERAUTH_REQUEST, SSHUserAuthClient
 from twisted.internet.defer import Deferred, execute, succeed
 from twisted.internet.endpoints import UNIXClientEndpoint
@@ -235,6 +235,9 @@ class _Transport(SSHClientTransport):
         if reason != 11:  # by application
             text = desc.decode("utf-8", "backslashreplace")
             self._failure = self._failure or SSHFailed(f"{self._session.host} {self._stage}: {text}")
+        if reason == DISCONNECT_HOST_KEY_NOT_VERIFIABLE:
+            # Twisted would tell this host our error with its traceback, where files of ours have their names.
+            desc = b"bad host key"
         super().sendDisconnect(reason, desc)
 
     def abort(self) -> None:

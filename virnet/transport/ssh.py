@@ -62,6 +62,8 @@ class Command(NamedTuple):
         """
         path = shutil.which(self.argv[0], path=self.environment.get("PATH"))
         if path is None:
+            if "/" in self.argv[0]:
+                raise URIError(f"Cannot find {self.argv[0]!r}, or it is not executable")
             raise URIError(f"Cannot find {self.argv[0]!r} in PATH: is it installed?")
         return path
 
