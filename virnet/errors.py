@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeVar
 
-from virnet.errorcodes import ErrorDomain, ErrorLevel, ErrorNumber
+# With "as" because a program that looks at the code of an error gets the error from here.
+from virnet.errorcodes import ErrorDomain as ErrorDomain
+from virnet.errorcodes import ErrorLevel as ErrorLevel
+from virnet.errorcodes import ErrorNumber as ErrorNumber
 
 
 class VirnetError(Exception):

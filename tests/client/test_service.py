@@ -130,6 +130,24 @@ class LifeCycle(_Case):
         self.assertIn((OPEN, ("test:///default", 1)), server.calls)
         self.assertEqual(self.successResultOf(service.whenConnected()), service.connection)
 
+    def test_async_with_starts_and_stops_it(self) -> None:
+        service = ConnectionService(self.clock, "test:///default", endpoint=self.host, keepalive=None)
+        leave: Deferred[None] = Deferred()
+
+        async def use() -> None:
+            async with service as itself:
+                self.assertIs(itself, service)
+                await leave
+
+        using = Deferred.fromCoroutine(use())
+        self.host.accept()
+        self.assertIsNot(service.connection, None)
+        leave.callback(None)
+        self.host.flush()
+        self.successResultOf(using)
+        self.assertIs(service.connection, None)
+        self.assertFalse(service.running)
+
     def test_a_uri_that_cannot_be_used_is_refused_at_once(self) -> None:
         self.assertRaises(URIError, ConnectionService, self.clock, "nonsense")
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from virnet.errors import ConnectionLost, RemoteError
-from virnet.objects import Domain, Event, Gap, Overflow
+from virnet.objects import Domain, Event, Events, Gap, Overflow
 from virnet.objects.events import _fields
 from virnet.programs.constants import (
     DomainEventID,
@@ -82,7 +82,7 @@ class Iterating(_Case):
         self.host.run(network.destroy())
         self.assertEqual(self.next(events).subject, network)
         pool = self.host.run(self.connection.pool("default-pool"))
-        others = [self.connection.events(), pool.events()]
+        others: list[Events[Any]] = [self.connection.events(), pool.events()]
         for each in others:
             self.host.run(each.open())
             self.host.run(each.close())
@@ -139,6 +139,9 @@ class Iterating(_Case):
         kind: Any = DomainState.RUNNING
         self.assertRaises(ValueError, self.connection.events, kind)
         self.assertRaises(ValueError, self.domain.events, limit=0)
+        foreign: Any = NetworkEventID.LIFECYCLE
+        error = self.assertRaises(ValueError, self.domain.events, foreign)
+        self.assertEqual(str(error), "<NetworkEventID.LIFECYCLE: 0> does not happen to a Domain")
         unknown = self.domain.events(DomainEventID.CHANNEL_LIFECYCLE)
         self.assertRaises(ValueError, self.host.run, unknown.open())
 

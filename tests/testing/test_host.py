@@ -43,6 +43,16 @@ class Hosts(SynchronousTestCase):
         self.host.run(self.host.run(self.host.connect().domain("test")).destroy())
         self.assertTrue(other.run(other.run(other.connect().domain("test")).isActive()))
 
+    def test_what_stands_in_a_traceback(self) -> None:
+        connection, service = self.host.connect(), self.host.service()
+        self.assertEqual(repr(connection), "<Connection test:///default>")
+        self.assertEqual(repr(service), "<ConnectionService test:///default, connected>")
+        self.host.endpoint.refusing = True
+        self.host.disconnect()
+        self.assertEqual(repr(service), "<ConnectionService test:///default, not connected>")
+        self.host.run(service.stopService())
+        self.assertEqual(repr(service), "<ConnectionService test:///default, not running>")
+
     def test_connections_share_it(self) -> None:
         first, second = self.host.connect(), self.host.connect(readonly=True)
         self.host.run(self.host.run(first.domain("test")).destroy())

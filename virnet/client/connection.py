@@ -112,6 +112,9 @@ class Connection(ClientHost):
             pass
         await self.client.close()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.uri.text}>"
+
     async def __aenter__(self) -> Connection:
         return self
 

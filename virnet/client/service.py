@@ -47,7 +47,8 @@ class ConnectionService(Service, ClientHost):
     """A hypervisor connection that is opened again whenever it is lost.
 
     It is used like a L{Connection}: C{service.domains()}, C{service.remote}, C{service.program(QEMU)}, the
-    C{…Events} registries; the objects that it gives out stay good.
+    C{…Events} registries; the objects that it gives out stay good. C{startService}, or a parent that runs,
+    lets it connect; C{async with} does that and stops it at the end. Before, what is called waits.
 
     @ivar uri: what is opened.
     @ivar connection: the one there is at the moment, or C{None}.
@@ -145,6 +146,17 @@ class ConnectionService(Service, ClientHost):
                 each.callback(ConnectionLost(_STOPPED))
         self._machine.stop()
         return stopped
+
+    async def __aenter__(self) -> ConnectionService:
+        self.startService()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stopService()
+
+    def __repr__(self) -> str:
+        state = "connected" if self._isUsable(self.connection) else "not connected"
+        return f"<{type(self).__name__} {self.uri}, {state if self.running else 'not running'}>"
 
     def whenConnected(self, failAfterFailures: int | None = None) -> Deferred[Connection]:
         """Wait for a connection.

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from enum import IntEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -28,8 +28,10 @@ from virnet.xdr.schema import Struct
 if TYPE_CHECKING:
     from virnet.objects.base import HostBase, Object
 
+S = TypeVar("S", bound="Object[Any]", covariant=True)
 
-class Event(NamedTuple):
+
+class Event(NamedTuple, Generic[S]):
     """Something happened.
 
     @ivar subject: what it happened to.
@@ -37,7 +39,7 @@ class Event(NamedTuple):
     @ivar details: what the event says of it, by libvirt's names; C{event} of a life cycle is of an enum.
     """
 
-    subject: Object[Any]
+    subject: S
     kind: IntEnum
     details: dict[str, Any]
 
@@ -65,22 +67,25 @@ class Gap(NamedTuple):
     error: RemoteError | ValueError | None = None
 
 
-class Events:
+class Events(Generic[S]):
     """An asynchronous iterator over events."""
 
     def __init__(
         self, host: HostBase, kinds: tuple[IntEnum, ...], target: Object[Any] | None, limit: int
     ) -> None:
         """@param limit: events that may wait, at least 1.
-        @raise ValueError: it is less; or a kind is not one of events.
+        @raise ValueError: it is less; or a kind is not one of events, or not of the target's.
         """
         if limit < 1:
             raise ValueError(f"with a limit of {limit} no event could be waited for")
         self._host = host
         self._families = [(_familyOf(kind), kind) for kind in kinds]
+        for family, kind in self._families:
+            if target is not None and family.ids != f"{type(target).__name__}EventID":
+                raise ValueError(f"{kind!r} does not happen to a {type(target).__name__}")
         self._target = None if target is None else target.value
         self._limit = limit
-        self._items: deque[Event | Gap | Overflow] = deque()
+        self._items: deque[Event[S] | Gap | Overflow] = deque()
         self._dropped = 0
         self._subscriptions: list[Any] | None = None
         self._ended: Deferred[Any] | None = None
@@ -88,7 +93,7 @@ class Events:
         self._closed = False
         self._waiting: Deferred[None] | None = None
 
-    async def __aenter__(self) -> Events:
+    async def __aenter__(self) -> Events[S]:
         await self.open()
         return self
 
@@ -129,10 +134,10 @@ class Events:
         for each in subscriptions:
             await each.cancel()
 
-    def __aiter__(self) -> Events:
+    def __aiter__(self) -> Events[S]:
         return self
 
-    async def __anext__(self) -> Event | Gap | Overflow:
+    async def __anext__(self) -> Event[S] | Gap | Overflow:
         await self.open()
         while not self._items:
             if self._dropped:
@@ -157,7 +162,7 @@ class Events:
             details["event"] = _lifecycle(kind, details["event"])
         self._put(Event(self._host.objectOf(value), kind, details))
 
-    def _put(self, item: Event | Gap) -> None:
+    def _put(self, item: Event[Any] | Gap) -> None:
         if self._closed:
             return
         # Once one was dropped all are, until the loop has come to that.
@@ -182,7 +187,7 @@ def eventsOf(
     kinds: tuple[IntEnum, ...],
     target: Object[Any] | None = None,
     limit: int = EVENTS_WAITING,
-) -> Events:
+) -> Events[Any]:
     """Iterate over events.
 
     @param kinds: like C{DomainEventID.LIFECYCLE}; those of several families may be mixed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
@@ -19,13 +19,40 @@ from virnet.objects.events import Events, eventsOf
 from virnet.programs import values
 
 if TYPE_CHECKING:
-    from virnet.programs.constants import DomainState
+    from virnet.programs.constants import (
+        DomainEventID,
+        DomainState,
+        NetworkEventID,
+        NodeDeviceEventID,
+        SecretEventID,
+        StoragePoolEventID,
+    )
 
 
 class Host(_methods.HostMethods):
     """A hypervisor connection, as far as it has objects (C: C{virConnect})."""
 
-    def events(self, *kinds: IntEnum, limit: int = EVENTS_WAITING) -> Events:
+    @overload
+    def events(self, *kinds: DomainEventID, limit: int = EVENTS_WAITING) -> Events[Domain]: ...
+    @overload
+    def events(
+        self, kind: NetworkEventID, /, *kinds: NetworkEventID, limit: int = EVENTS_WAITING
+    ) -> Events[Network]: ...
+    @overload
+    def events(
+        self, kind: StoragePoolEventID, /, *kinds: StoragePoolEventID, limit: int = EVENTS_WAITING
+    ) -> Events[StoragePool]: ...
+    @overload
+    def events(
+        self, kind: NodeDeviceEventID, /, *kinds: NodeDeviceEventID, limit: int = EVENTS_WAITING
+    ) -> Events[NodeDevice]: ...
+    @overload
+    def events(
+        self, kind: SecretEventID, /, *kinds: SecretEventID, limit: int = EVENTS_WAITING
+    ) -> Events[Secret]: ...
+    @overload
+    def events(self, *kinds: IntEnum, limit: int = EVENTS_WAITING) -> Events[Any]: ...
+    def events(self, *kinds: IntEnum, limit: int = EVENTS_WAITING) -> Events[Any]:
         """Iterate over events of everything there is (C: C{virConnectDomainEventRegisterAny} and its like).
 
         @param kinds: which, like C{DomainEventID.LIFECYCLE, NetworkEventID.LIFECYCLE}; unless any are given,
@@ -63,7 +90,7 @@ class Domain(_methods.DomainMethods, value=values.Domain):
         """
         return self.getState(flags).addCallback(_stateOf)
 
-    def events(self, *kinds: IntEnum, limit: int = EVENTS_WAITING) -> Events:
+    def events(self, *kinds: DomainEventID, limit: int = EVENTS_WAITING) -> Events[Domain]:
         """Iterate over its events (C: C{virConnectDomainEventRegisterAny}).
 
         @param kinds: of C{DomainEventID}; unless any are given, its life cycle.
@@ -136,7 +163,7 @@ class Network(_methods.NetworkMethods, value=values.Network):
         """What stays the same of it."""
         return UUID(bytes=self.value.uuid)
 
-    def events(self, *kinds: IntEnum, limit: int = EVENTS_WAITING) -> Events:
+    def events(self, *kinds: NetworkEventID, limit: int = EVENTS_WAITING) -> Events[Network]:
         """Iterate over its events (C: C{virConnectNetworkEventRegisterAny}).
 
         @param kinds: of C{NetworkEventID}; unless any are given, its life cycle.
@@ -176,7 +203,7 @@ class StoragePool(_methods.StoragePoolMethods, value=values.StoragePool):
         """What stays the same of it."""
         return UUID(bytes=self.value.uuid)
 
-    def events(self, *kinds: IntEnum, limit: int = EVENTS_WAITING) -> Events:
+    def events(self, *kinds: StoragePoolEventID, limit: int = EVENTS_WAITING) -> Events[StoragePool]:
         """Iterate over its events (C: C{virConnectStoragePoolEventRegisterAny}).
 
         @param kinds: of C{StoragePoolEventID}; unless any are given, its life cycle.
@@ -292,7 +319,7 @@ class NodeDevice(_methods.NodeDeviceMethods, value=values.NodeDevice):
         """Its name."""
         return self.value.name
 
-    def events(self, *kinds: IntEnum, limit: int = EVENTS_WAITING) -> Events:
+    def events(self, *kinds: NodeDeviceEventID, limit: int = EVENTS_WAITING) -> Events[NodeDevice]:
         """Iterate over its events (C: C{virConnectNodeDeviceEventRegisterAny}).
 
         @param kinds: of C{NodeDeviceEventID}; unless any are given, its life cycle.
@@ -313,7 +340,7 @@ class Secret(_methods.SecretMethods, value=values.Secret):
         """What stays the same of it."""
         return UUID(bytes=self.value.uuid)
 
-    def events(self, *kinds: IntEnum, limit: int = EVENTS_WAITING) -> Events:
+    def events(self, *kinds: SecretEventID, limit: int = EVENTS_WAITING) -> Events[Secret]:
         """Iterate over its events (C: C{virConnectSecretEventRegisterAny}).
 
         @param kinds: of C{SecretEventID}; unless any are given, its life cycle.
