@@ -402,9 +402,9 @@ class TLSContext:
                 patterns=self.allowedDNs,
             )
         except RemoteError as e:
-            self.log.warn("Certificate check failed {detail}", detail=e.message)
             self._tellRefused(session, chain, e)
             if not self.verify:
+                self.log.warn("Certificate check failed {detail}", detail=e.message)
                 return None
             text = f"Failed to verify peer's certificate: {e.message}"
             raise RemoteError.of(ErrorNumber.AUTH_FAILED, text, ErrorDomain.RPC) from e
