@@ -80,6 +80,18 @@ class Who(RulesCase):
         self.allows("permit 'dn:*,O=ACME Ltd,C=GB' domain:start", domain())
         self.denies("permit 'dn:*,O=Other,C=GB' domain:start", domain())
 
+    def test_a_comma_in_a_distinguished_name_separates_nothing(self) -> None:
+        """Who may choose the common name cannot choose the organization with it."""
+        spoof = Identity(x509dname=r"C=GB,O=Other,CN=x\,O=ACME")
+        self.denies("permit dn:*,O=ACME domain:start", domain(), spoof)
+        self.denies("permit dn:*+O=ACME *", domain(), Identity(x509dname=r"CN=x\+O=ACME"))
+        self.allows("permit 'dn:*,CN=x\\,O=ACME' domain:start", domain(), spoof)
+        self.allows("permit dn:*O=Other,CN=* domain:start", domain(), spoof)
+        # Here the backslash is the value's last character.
+        true = Identity(x509dname="CN=x\\\\,O=ACME")
+        self.denies("deny dn:*,O=ACME *\npermit any *", domain(), true)
+        self.allows("permit dn:*,O=ACME *", domain(), true)
+
     def test_uid(self) -> None:
         self.allows("permit uid:1000 *", domain(), Identity(uid=1000))
         self.denies("permit uid:1000 *", domain(), Identity(uid=0))

@@ -623,6 +623,8 @@ class NameTests(SynchronousTestCase):
         self.assertTrue(matchesDN(["CN=client[0-9]"], "CN=client[0-9]"))
         self.assertTrue(matchesDN(["CN=a]*"], "CN=a]b"))
         self.assertTrue(matchesDN(["no", "*"], name))
+        self.assertFalse(matchesDN(["*,O=ACME"], r"O=Other,CN=x\,O=ACME"))
+        self.assertTrue(matchesDN([r"*,CN=x\,O=ACME"], r"O=Other,CN=x\,O=ACME"))
 
     def test_R120_an_empty_list_matches_nobody(self) -> None:
         self.assertFalse(matchesDN([], "CN=a"))

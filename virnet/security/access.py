@@ -42,6 +42,7 @@ from zope.interface import Attribute, Interface, implementer
 
 from virnet.errors import VirnetError
 from virnet.programs.base import Procedure, Program
+from virnet.security.allowlist import separated
 from virnet.security.identity import TRANSPORTS, Identity
 from virnet.security.permissions import vocabulary
 
@@ -305,6 +306,16 @@ def _like(field: str) -> Callable[[str], Test]:
     return make
 
 
+def _dn(pattern: str) -> Test:
+    like = _like("x509dname")(separated(pattern))
+
+    def test(identity: Identity) -> bool:
+        dn = identity.x509dname
+        return dn is not None and like(identity.changed(x509dname=separated(dn)))
+
+    return test
+
+
 def _uid(text: str) -> Test:
     if not text.isascii() or not text.isdigit():
         raise ValueError(f"{text!r} is not the number of a user")
@@ -336,7 +347,7 @@ def _transport(text: str) -> Test:
 
 _WHO: dict[str, Callable[[str], Test]] = {
     "sasl": _like("saslUser"),
-    "dn": _like("x509dname"),
+    "dn": _dn,
     "uid": _uid,
     "user": _user,
     "group": _group,

@@ -26,6 +26,20 @@ class AllowList:
         return any(expression.fullmatch(name) for expression in self._expressions)
 
 
+def separated(dn: str) -> str:
+    """Write a distinguished name, or a pattern of ones, so that what separates its parts stands nowhere else.
+
+    C{CN=x\\,O=ACME} has no C{O}, and must not match C{*,O=ACME}.
+
+    @return: with commas and plus signs in values as C{\\2C} and C{\\2B} (RFC 4514).
+    """
+    return _ESCAPED.sub(lambda found: _HEXADECIMAL.get(found[0], found[0]), dn)
+
+
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
+_HEXADECIMAL = {r"\,": r"\2C", r"\+": r"\2B"}
+
+
 def _compile(pattern: str) -> re.Pattern[str]:
     words = {"*": ".*", "?": "."}
     return re.compile("".join(words.get(each) or re.escape(each) for each in pattern), re.DOTALL)

@@ -82,6 +82,7 @@ from twisted.logger import Logger
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
 from virnet.limits import AUTHORITIES_MAX, CREDENTIAL_FILE_MAX
+from virnet.security.allowlist import separated
 
 _log = Logger()
 
@@ -483,7 +484,8 @@ def matchesDN(patterns: Sequence[str], dn: str) -> bool:
     @return: whether one of them is the whole name.
     """
     # fnmatch has sets of characters besides; glib's matcher, which libvirt uses, has none.
-    return any(fnmatchcase(dn, pattern.replace("[", "[[]")) for pattern in patterns)
+    name = separated(dn)
+    return any(fnmatchcase(name, separated(pattern).replace("[", "[[]")) for pattern in patterns)
 
 
 def checkHost(certificate: Certificate, host: str) -> None:
