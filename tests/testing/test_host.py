@@ -77,6 +77,14 @@ class Hosts(SynchronousTestCase):
         del answers["domainDestroy"]
         self.host.run(domain.destroy())
 
+    def test_an_answer_to_a_call_that_does_not_exist_is_refused(self) -> None:
+        with self.assertRaises(ValueError) as caught:
+            self.host.recorder.answers["destroy"] = None
+        self.assertIn("no procedure is called 'destroy'; is it domainDestroy or ", str(caught.exception))
+        with self.assertRaises(ValueError) as caught:
+            self.host.recorder.answers["spam"] = None
+        self.assertEqual(str(caught.exception), "no procedure is called 'spam'")
+
     def test_calls_stall_on_demand(self) -> None:
         service = self.host.service(callTimeout=30)
         domain = self.host.run(service.domain("test"))
@@ -104,8 +112,14 @@ class Hosts(SynchronousTestCase):
         self.assertEqual(self.host.clock.seconds(), 300)
 
     def test_what_is_never_done_is_not_waited_for(self) -> None:
-        self.assertRaises(AssertionError, self.host.run, Deferred())
-        self.assertRaises(AssertionError, self.host.run, deferLater(self.host.clock, 601))
+        error = self.assertRaises(AssertionError, self.host.run, Deferred())
+        self.assertTrue(str(error).startswith("nothing is left to finish it: "))
+        error = self.assertRaises(AssertionError, self.host.run, deferLater(self.host.clock, 601))
+        self.assertTrue(str(error).startswith("not done after 600 seconds: "))
+        connection = self.host.connect()
+        self.host.recorder.answers["connectGetHostname"] = Deferred()
+        error = self.assertRaises(AssertionError, self.host.run, connection.hostname())
+        self.assertTrue(str(error).endswith("; the last call was connectGetHostname"))
 
     def test_volumes_have_contents(self) -> None:
         pool = self.host.run(self.host.connect().pool("default-pool"))

@@ -12,6 +12,7 @@ A test reads like this::
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -125,7 +126,10 @@ class MemoryHost:
             if not coming or min(coming) > end:
                 done.addErrback(lambda _: None)
                 done.cancel()
-                raise AssertionError(f"not done after {seconds:g} seconds: {awaitable!r}")
+                calls = self.recorder.names
+                last = f"; the last call was {calls[-1]}" if calls else ""
+                why = f"not done after {seconds:g} seconds" if coming else "nothing is left to finish it"
+                raise AssertionError(f"{why}: {awaitable!r}{last}")
             self.clock.advance(max(0.0, min(coming) - self.clock.seconds()))
         (result,) = results
         if isinstance(result, Failure):
@@ -156,8 +160,24 @@ async def _coroutine(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
+class _Answers(dict[str, Any]):
+    """Answers by procedure: a name that would never be called is a mistake in the test."""
+
+    def __setitem__(self, name: str, answer: Any) -> None:
+        if name not in REMOTE.byName:
+            meant = [each for each in REMOTE.byName if each.lower().endswith(name.lower())]
+            meant += get_close_matches(name, REMOTE.byName, 3)
+            hint = f"; is it {' or '.join(meant[:3])}?" if meant else ""
+            raise ValueError(f"no procedure is called {name!r}{hint}")
+        super().__setitem__(name, answer)
+
+
 class _HostRecorder(Recorder):
     """Leaves out what every connection calls."""
+
+    def __init__(self, factory: Callable[[Any], Any]) -> None:
+        super().__init__(factory)
+        self.answers = _Answers()
 
     def records(self, name: str) -> bool:
         return name not in OPENING
