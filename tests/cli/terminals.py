@@ -41,7 +41,7 @@ class Typist:
     ) -> None:
         """@param streams: C{stdin}, C{stdout} or C{stderr} that are not the terminal."""
         self._master, self._slave = pty.openpty()
-        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.resize(rows, columns)
         self.before = self.mode()
         terminal = dict.fromkeys(("stdin", "stdout", "stderr"), self._slave)
         self._process = subprocess.Popen(
@@ -62,6 +62,16 @@ class Typist:
     def mode(self) -> list[Any]:
         """The terminal's settings."""
         return termios.tcgetattr(self._slave)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Make the window another size, which the program is told (SIGWINCH)."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the window."""
+        columns, rows = os.get_terminal_size(self._slave)
+        return rows, columns
 
     @property
     def raw(self) -> bool:

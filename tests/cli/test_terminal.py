@@ -69,8 +69,8 @@ class TerminalCase(SynchronousTestCase):
         )
         return done.returncode, done.stdout, done.stderr
 
-    def assertRestored(self, typist: Typist) -> None:
-        self.assertEqual(typist.before, typist.mode())
+    def assertRestored(self, typist: Typist, size: tuple[int, int] = (24, 100)) -> None:
+        self.assertEqual((typist.before, size), (typist.mode(), typist.size))
 
 
 class Console(TerminalCase):
@@ -101,6 +101,17 @@ class Console(TerminalCase):
             typist.expect(key)
         typist.type("\x1d")
         self.assertEqual(0, typist.finish())
+
+    def test_a_window_that_changes_its_size_keeps_it(self) -> None:
+        typist = self.connected()
+        typist.resize(30, 90)
+        typist.type("still there\r")
+        typist.expect("still there\r\n")
+        typist.type("\x1d")
+        self.assertEqual(0, typist.finish())
+        self.assertRestored(typist, (30, 90))
+        # The whole of it scrolls again, whatever the guest had said.
+        self.assertIn("\x1b[r", typist.rest)
 
     def test_another_escape_key(self) -> None:
         for escape, key in (("^a", "\x01"), ("~", "~")):
