@@ -56,6 +56,17 @@ class Wanted(SynchronousTestCase):
         self.assertIsNone(made.forListener(listener("unix:/run/x")))
         self.assertIsNone(made.forListener(listener("tcp:1")))
 
+    def test_each_is_about_an_endpoint(self) -> None:
+        made = self.authentications(tls="sasl")
+        made.requireUse([listener("unix:/run/x"), listener("libvirt-tls:1")])
+        error = self.assertRaises(
+            AuthenticationError, made.requireUse, [listener("unix:/x"), listener("tcp:1")]
+        )
+        self.assertEqual(
+            str(error),
+            "--auth-tls sasl: it listens on no such endpoint; what there is takes --auth-unix, --auth-tcp",
+        )
+
     def test_polkit_once_for_all_that_want_it(self) -> None:
         directory = self.mktemp()
         os.mkdir(directory)

@@ -112,6 +112,7 @@ class SASLOptions(SynchronousTestCase):
                 ("--auth-tcp", "sasl", "--sasl-passwords", self.passwords),
                 "only Kerberos can protect plain TCP",
             ),
+            (("--auth-tls", "sasl", "--sasl-passwords", self.passwords), "it listens on no such endpoint"),
         )
 
     def test_a_keytab_without_keys(self) -> None:

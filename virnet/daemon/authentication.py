@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -109,6 +109,19 @@ class Authentications:
         self._settings = sasl or SASLSettings()
         self._polkit: IClientAuthentication | None = None
         self._sasl: SASLAuthentication | None = None
+
+    def requireUse(self, listeners: Iterable[Listener]) -> None:
+        """See that each setting is about some endpoint: it may have been meant for one that lets everybody in.
+
+        @raise AuthenticationError: there is none of that kind.
+        """
+        kinds = {kindOf(each) for each in listeners}
+        for kind, type in self._wanted.items():
+            if type != "none" and kind not in kinds:
+                there = ", ".join(f"--auth-{each}" for each in KINDS if each in kinds)
+                raise AuthenticationError(
+                    f"--auth-{kind} {type}: it listens on no such endpoint; what there is takes {there}"
+                )
 
     def forListener(self, listener: Listener) -> IClientAuthentication | None:
         """How the clients of an endpoint authenticate.

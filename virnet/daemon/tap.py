@@ -248,6 +248,7 @@ def makeService(options: Options) -> IService:
             SASL_MIN_SSF if options["tcp-min-ssf"] is None else options["tcp-min-ssf"],
         )
         authentications = Authentications(reactor, wanted, sasl)
+        authentications.requireUse(listeners)
         listeners = [each._replace(auth=authentications.forListener(each)) for each in listeners]
     except (ListenError, AuthenticationError) as e:
         raise CannotStart(str(e)) from e
