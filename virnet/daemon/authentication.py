@@ -4,6 +4,7 @@ Rules:
 
   - There are four kinds of endpoint: UNIX sockets, read-only UNIX sockets, TLS, and all else, which is plain
     TCP as far as this goes. For each kind there is one way to authenticate; C{none} unless something is said.
+  - What is said of a kind of which there is no endpoint is an error.
   - polkit judges processes of this machine: it is for UNIX sockets alone.
   - SASL checks passwords against a file of SCRAM credentials or Twisted's checkers, and tickets against a
     keytab. Over plain TCP only Kerberos protects the connection, so it has to be there.
@@ -111,7 +112,7 @@ class Authentications:
         self._sasl: SASLAuthentication | None = None
 
     def requireUse(self, listeners: Iterable[Listener]) -> None:
-        """See that each setting is about some endpoint: it may have been meant for one that lets everybody in.
+        """See that each setting is about an endpoint: it may have been meant for one that lets everybody in.
 
         @raise AuthenticationError: there is none of that kind.
         """
