@@ -7,7 +7,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 import virnet
@@ -32,4 +31,4 @@ async def main(reactor: Any, uri: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    react(lambda reactor, *args: Deferred.fromCoroutine(main(reactor, *args)), sys.argv[1:])
+    react(main, sys.argv[1:])

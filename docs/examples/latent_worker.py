@@ -108,4 +108,4 @@ async def main(reactor: Any, uri: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    react(lambda reactor, *words: Deferred.fromCoroutine(main(reactor, *words)), sys.argv[1:])
+    react(main, sys.argv[1:])

@@ -36,4 +36,4 @@ async def main(reactor: Any, *uris: str) -> None:
 
 
 if __name__ == "__main__":
-    react(lambda reactor, *uris: Deferred.fromCoroutine(main(reactor, *uris)), sys.argv[1:])
+    react(main, sys.argv[1:])

@@ -2,7 +2,6 @@
 
 import sys
 
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import react
@@ -18,4 +17,4 @@ async def main(reactor: IReactorCore, string: str) -> None:
 
 
 if __name__ == "__main__":
-    react(lambda reactor, string: Deferred.fromCoroutine(main(reactor, string)), sys.argv[1:])
+    react(main, sys.argv[1:])

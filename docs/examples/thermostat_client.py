@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 from thermostat import THERMOSTAT
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.task import react
 
@@ -35,4 +34,4 @@ async def main(reactor: Any, path: str) -> None:
 
 
 if __name__ == "__main__":
-    react(lambda reactor, path: Deferred.fromCoroutine(main(reactor, path)), sys.argv[1:])
+    react(main, sys.argv[1:])

@@ -60,4 +60,4 @@ async def main(reactor: Any, path: str) -> None:
 
 
 if __name__ == "__main__":
-    react(lambda reactor, path: Deferred.fromCoroutine(main(reactor, path)), sys.argv[1:])
+    react(main, sys.argv[1:])

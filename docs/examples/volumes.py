@@ -8,7 +8,6 @@ import os
 import sys
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
 import virnet
@@ -49,4 +48,4 @@ async def main(reactor: Any, uri: str, name: str, path: str) -> None:
 
 
 if __name__ == "__main__":
-    react(lambda reactor, *args: Deferred.fromCoroutine(main(reactor, *args)), sys.argv[1:])
+    react(main, sys.argv[1:])
