@@ -85,6 +85,12 @@ class Hosts(SynchronousTestCase):
             self.host.recorder.answers["spam"] = None
         self.assertEqual(str(caught.exception), "no procedure is called 'spam'")
 
+    def test_an_answer_that_the_procedure_cannot_have_says_so(self) -> None:
+        connection = self.host.connect()
+        self.host.recorder.answers["connectGetHostname"] = 7
+        error = self.assertRaises(RemoteError, self.host.run, connection.hostname())
+        self.assertIn("answers['connectGetHostname'] does not fit: ret: str expected, got int", str(error))
+
     def test_calls_stall_on_demand(self) -> None:
         service = self.host.service(callTimeout=30)
         domain = self.host.run(service.domain("test"))

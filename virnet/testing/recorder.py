@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from virnet.errors import ErrorNumber, RemoteError, XDRError
 from virnet.hypervisor.refusals import notSupported
 from virnet.programs.base import IMethodSource, Procedure
 
@@ -56,6 +58,18 @@ class Recorder:
         return answer(*args) if callable(answer) else answer
 
 
+def _fitting(procedure: Procedure, answer: Any) -> Any:
+    """Refuse an answer that the procedure cannot have, in words that reach the author of the test."""
+    if isinstance(answer, (Deferred, Coroutine)):
+        return answer
+    try:
+        procedure.encodeRet(answer)
+    except XDRError as error:
+        text = f"answers[{procedure.name!r}] does not fit: {error}"
+        raise RemoteError.of(ErrorNumber.INTERNAL_ERROR, text) from error
+    return answer
+
+
 @implementer(IMethodSource)
 class _Recording:
     """The provider for one client."""
@@ -73,7 +87,7 @@ class _Recording:
             if recorder.records(name):
                 recorder.calls.append(Recorded(name, args))
             if name in recorder.answers:
-                return recorder.answer(name, args)
+                return _fitting(procedure, recorder.answer(name, args))
             return self._found(procedure)(*args)
 
         return method
