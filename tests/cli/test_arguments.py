@@ -120,6 +120,7 @@ class Mistakes(SynchronousTestCase):
     def test_commands(self) -> None:
         self.check("no command; see 'virnet --help'")
         self.check("there is no command 'frob'; see 'virnet --help'", "frob")
+        self.check("there is no command 'strat', perhaps start; see 'virnet --help'", "strat", "test")
         self.check("unexpected argument '--frob'; see 'virnet list --help'", "list", "--frob")
         self.check("unexpected argument 'x'; see 'virnet list --help'", "list", "x")
         self.check(

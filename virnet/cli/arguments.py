@@ -47,14 +47,25 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
 
 
+def _near(word: str) -> str:
+    """The command that may have been meant, if there is one."""
+    # It takes longer to import than most commands need for all else.
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, list(COMMANDS), 1)), "")
+
+
 class Parser(argparse.ArgumentParser):
     """Raises L{UsageError} where argparse prints its usage and exits."""
 
     def error(self, message: str) -> NoReturn:
-        unknown = re.match(r"argument COMMAND: invalid choice: ('.*?')", message)
+        unknown = re.match(r"argument COMMAND: invalid choice: '(.*?)'", message)
         if unknown is not None:
             # The list of all that argparse goes on with is what --help is for.
-            message = f"there is no command {unknown[1]}"
+            message = f"there is no command '{unknown[1]}'"
+            near = _near(unknown[1])
+            if near:
+                message += f", perhaps {near}"
         raise UsageError(f"{message}; see '{self.prog} --help'")
 
 
