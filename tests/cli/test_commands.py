@@ -28,8 +28,10 @@ from virnet.client.transfer import TransferError
 from virnet.errors import ConnectionLost, RemoteError, VirnetError
 from virnet.hypervisor.memory import MemoryHypervisor
 from virnet.hypervisor.session import sessionsOf
+from virnet.probes import subscribe
 from virnet.programs import REMOTE
-from virnet.programs.typedparams import TypedParams, ULLong
+from virnet.programs.typedparams import Int, TypedParams, UInt, ULLong
+from virnet.programs.values import DomainStatsRecord
 from virnet.server import NetServer, ServerProgram
 from virnet.testing import ConnectedPair, connectedPair
 from virnet.transport.uri import parseURI
@@ -389,6 +391,27 @@ class Watching(CommandCase):
         self.assertEqual(
             ["id", "name", "uuid", "state", "cpus", "cpuTime", "cpu", "memory", *COUNTERS], list(rows[0])
         )
+
+    def test_one_bulk_call_tells_all(self) -> None:
+        domain = self.remote("domainLookupByName", "test")
+
+        class Statistics:
+            """Tells everything at once, of three domains."""
+
+            def open(self, name: str, readonly: bool, client: Any) -> Any:
+                return self
+
+            def connectGetAllDomainStats(self, doms: Any, stats: int, flags: int) -> Any:
+                params = TypedParams({"state.state": Int(1), "cpu.time": ULLong(5), "vcpu.current": UInt(2)})
+                return [DomainStatsRecord(domain, params)] * 3
+
+        pair = connectedPair([ServerProgram(REMOTE, sessionsOf(Statistics()))])
+        self.pair, self.connection = pair, self.connect(pair)
+        asked: list[int] = []
+        self.addCleanup(subscribe("rpc_client_msg_tx_queue", lambda probe, values: asked.append(values[4])))
+        rows = json.loads(self.printed("top", "--json", "--delay", "0"))
+        self.assertEqual([("running", 2, 5)] * 3, [(row["state"], row["cpus"], row["cpuTime"]) for row in rows])
+        self.assertEqual([REMOTE.byName["connectGetAllDomainStats"].number], asked)
 
     def test_rates(self) -> None:
         """

@@ -152,6 +152,16 @@ class _OnServer(CommandCase):
         self.assertEqual("TEST", self.data("version", "--json")["hypervisor"])
         self.assertRegex(self.printed("ping", "-n", "2"), "^2 calls: min ")
 
+    def test_bench(self) -> None:
+        found = self.data("bench", "--json", "--depth", "1,8", "--time", "0.05", "connectGetHostname")
+        self.assertEqual("connectGetHostname", found["procedure"])
+        self.assertEqual([1, 8], [row["depth"] for row in found["results"]])
+        for row in found["results"]:
+            self.assertGreaterEqual(row["calls"], row["depth"])
+            self.assertGreater(row["rate"], 0)
+            order = [row[key] for key in ("min", "p50", "p90", "p99", "max")]
+            self.assertEqual(sorted(order), order)
+
     def test_changing(self) -> None:
         self.assertEqual(f"Domain 'web1' defined from {self.file}\n", self.printed("define", str(self.file)))
         self.addCleanup(self.printed, "call", "domainUndefine", "web1")
