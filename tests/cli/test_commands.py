@@ -410,7 +410,8 @@ class Watching(CommandCase):
         asked: list[int] = []
         self.addCleanup(subscribe("rpc_client_msg_tx_queue", lambda probe, values: asked.append(values[4])))
         rows = json.loads(self.printed("top", "--json", "--delay", "0"))
-        self.assertEqual([("running", 2, 5)] * 3, [(row["state"], row["cpus"], row["cpuTime"]) for row in rows])
+        told = [(row["state"], row["cpus"], row["cpuTime"]) for row in rows]
+        self.assertEqual([("running", 2, 5)] * 3, told)
         self.assertEqual([REMOTE.byName["connectGetAllDomainStats"].number], asked)
 
     def test_rates(self) -> None:
