@@ -27,6 +27,7 @@ from virnet.security.saslexternal import ExternalClientSession
 from virnet.security.saslplain import PlainClientSession
 from virnet.security.saslscram import ScramClientSession
 from virnet.security.scramfile import CredentialFileError, ScramFile
+from virnet.security.securitylayer import SecurityLayer
 from virnet.server import NetServer, ServerProgram
 from virnet.server.sasl import SASLAuthentication
 
@@ -523,6 +524,19 @@ class Layers(_Case):
         self.secure()
         (reply,) = self.exchange(self.layer.encode(self.request("authList")))
         self.assertEqual(self.read("authList", reply), [0])
+
+    def test_what_cannot_be_protected_ends_the_connection_and_leaks_nothing(self) -> None:
+        def expired(data: bytes) -> bytes:
+            raise RuntimeError("the context has expired")
+
+        (client,) = self.session.server.clients.values()
+        client.startSecurityLayer(SecurityLayer(expired, bytes, 65536, 65536))
+        unprotected = SecurityLayer(bytes, bytes, 65536, 65536)
+        self.session.transport.write(unprotected.encode(self.request("authList")))
+        self.session.clock.advance(0)
+        self.assertEqual(self.session.peer.bytes(), b"")
+        self.assertTrue(self.session.closed)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_R129_clear_bytes_behind_it_end_the_connection(self) -> None:
         self.secure()

@@ -20,7 +20,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from virnet.errors import KeepAliveTimeout, LocalProtocolError, RemoteProtocolError, VirnetError
+from virnet.errors import (
+    ConnectionLost,
+    KeepAliveTimeout,
+    LocalProtocolError,
+    RemoteProtocolError,
+    VirnetError,
+)
 from virnet.limits import DESCRIPTORS_UNCLAIMED_MAX, FAULTS_LOGGED
 from virnet.probes import (
     KEEPALIVE_DISPOSE,
@@ -183,7 +189,14 @@ class RPCProtocol(Protocol):
         def send(data: bytes, fds: Sequence[int] = (), sent: Callable[[], object] | None = None) -> None:
             if fds:
                 raise LocalProtocolError("Sending file descriptors is not supported on this socket")
-            sender(layer.encode(data), (), sent)
+            try:
+                packets = layer.encode(data)
+            except Exception as e:
+                # A ticket has expired, say. In clear it must not go, and who waits for it has to learn.
+                self.log.failure("{peer}: failed to encode SASL data", peer=self.peer)
+                self.abort(ConnectionLost(f"failed to encode SASL data: {e}"))
+                return
+            sender(packets, (), sent)
 
         def received(data: bytes) -> None:
             try:
