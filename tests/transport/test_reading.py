@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from twisted.internet.error import ConnectionLost
@@ -15,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from virnet.limits import READ_MAX, READ_MIN
+from virnet.transport import reading
 from virnet.transport.reading import SocketReader
 from virnet.transport.sender import closeAll
 
@@ -81,12 +83,24 @@ class Transport:
         return "its own"
 
 
+STEP = 10_000
+"""Nanoseconds that pass whenever somebody asks for the time."""
+
+
 class Bytes(SynchronousTestCase):
-    """A socket without descriptors."""
+    """A socket without descriptors.
+
+    @ivar meanwhile: what others do whenever they get the processor, in order; then nothing.
+    """
 
     kind: type[Recorder] = Recorder
 
     def setUp(self) -> None:
+        self.now = 1_000_000_000
+        self.meanwhile: list[Callable[[], object]] = []
+        self.yields = 0
+        self.patch(reading, "_now", self._tick)
+        self.patch(reading, "_letOthersRun", self._yield)
         self.peer, ours = socket.socketpair()
         self.addCleanup(self.peer.close)
         self.addCleanup(ours.close)
@@ -98,6 +112,24 @@ class Bytes(SynchronousTestCase):
         # Twice in a row: nobody else is there.
         self.transport.doRead()
         self.ours.sizes.clear()
+
+    def _tick(self) -> int:
+        self.now += STEP
+        return self.now
+
+    def _yield(self) -> None:
+        self.yields += 1
+        if self.meanwhile:
+            self.meanwhile.pop(0)()
+
+    def answer(self) -> None:
+        """Be a protocol that answers what it gets."""
+        self.reader.answered = True
+
+    def answerAndBeAsked(self) -> None:
+        """Be one whose peer has the next call ready."""
+        self.answer()
+        self.peer.send(b"next")
 
     def test_what_has_come_is_handed_on(self) -> None:
         self.peer.send(b"message")
@@ -111,6 +143,7 @@ class Bytes(SynchronousTestCase):
     def test_the_end_is_told_as_the_reactor_knows_it(self) -> None:
         self.peer.send(b"last words")
         self.peer.close()
+        self.assertIsNone(self.transport.doRead())
         self.assertIs(self.transport.doRead(), CONNECTION_DONE)
         self.assertEqual(self.protocol.pieces, [b"last words"])
 
@@ -122,32 +155,71 @@ class Bytes(SynchronousTestCase):
         self.assertEqual(str(error), "Connection reset by peer")
 
     def test_the_buffer_grows_when_much_comes_and_shrinks_when_little_does(self) -> None:
-        for count in (READ_MIN + 5000, READ_MIN, 1):
+        for count in (READ_MIN + 5000, READ_MIN, 1, 1):
             self.peer.send(bytes(count))
             self.transport.doRead()
-        self.assertEqual([len(piece) for piece in self.protocol.pieces], [READ_MIN, READ_MIN + 5000, 1])
+        self.assertEqual([len(piece) for piece in self.protocol.pieces], [READ_MIN, READ_MIN + 5000, 1, 1])
         self.assertEqual(self.ours.sizes, [READ_MIN, READ_MAX, READ_MAX, READ_MIN])
 
     def test_who_sends_much_is_read_again_later(self) -> None:
-        self.protocol.then = lambda: self.peer.send(b"next")
+        self.protocol.then = self.answerAndBeAsked
         self.peer.send(bytes(5000))
         self.transport.doRead()
         self.assertEqual(len(self.protocol.pieces), 1)
 
-    def test_the_next_call_is_read_at_once_so_often_and_then_others_have_their_turn(self) -> None:
-        self.protocol.then = lambda: self.peer.send(b"next")
+    def test_who_was_answered_is_waited_for(self) -> None:
+        self.protocol.then = self.answer
+        self.meanwhile = [lambda: None, lambda: None, lambda: self.peer.send(b"next")]
         self.peer.send(b"first")
         self.assertIsNone(self.transport.doRead())
-        self.assertEqual(self.protocol.pieces, [b"first", *[b"next"] * 7])
+        self.assertEqual(self.protocol.pieces, [b"first", b"next"])
+
+    def test_who_was_not_is_not(self) -> None:
+        self.peer.send(b"an event")
+        self.transport.doRead()
+        self.assertEqual((self.ours.sizes, self.yields), ([READ_MIN], 0))
+
+    def test_what_was_sent_before_does_not_count(self) -> None:
+        self.answer()
+        self.peer.send(b"an event")
+        self.transport.doRead()
+        self.assertEqual(self.yields, 0)
+
+    def test_waiting_ends(self) -> None:
+        self.protocol.then = self.answer
+        self.peer.send(b"first")
+        began = self.now
+        self.assertIsNone(self.transport.doRead())
+        self.assertEqual(self.now - began, 11 * STEP)
+        self.assertEqual(len(self.ours.sizes), self.yields + 1)
+
+    def test_after_a_while_others_have_their_turn(self) -> None:
+        self.protocol.then = self.answerAndBeAsked
+        self.peer.send(b"first")
+        began = self.now
+        self.assertIsNone(self.transport.doRead())
+        self.assertEqual(self.now - began, 42 * STEP)
+        self.assertEqual(self.protocol.pieces, [b"first", *[b"next"] * 41])
+
+    def test_who_leaves_while_it_is_waited_for_has_left(self) -> None:
+        self.protocol.then = self.answer
+        self.meanwhile = [self.peer.close]
+        self.peer.send(b"last words")
+        self.assertIs(self.transport.doRead(), CONNECTION_DONE)
 
     def test_nobody_is_served_more_often_than_others(self) -> None:
         theirs, second = socket.socketpair()
         self.addCleanup(theirs.close)
         self.addCleanup(second.close)
         other = Transport(Counting(second), self.kind())
-        SocketReader(other)
-        self.protocol.then = lambda: self.peer.send(b"next")
-        other.protocol.then = lambda: theirs.send(b"next")
+        reader = SocketReader(other)
+
+        def answerAndBeAsked() -> None:
+            reader.answered = True
+            theirs.send(b"next")
+
+        self.protocol.then = self.answerAndBeAsked
+        other.protocol.then = answerAndBeAsked
         self.peer.send(b"first")
         theirs.send(b"first")
         for _ in range(3):
@@ -156,35 +228,48 @@ class Bytes(SynchronousTestCase):
         self.assertEqual(len(self.protocol.pieces), 3)
         self.assertEqual(len(other.protocol.pieces), 3)
 
-    def test_who_is_slow_is_not_asked_again_for_some_time(self) -> None:
-        attempts = []
-        for _ in range(80):
+    def waits(self, count: int) -> list[int]:
+        """Which of so many reads were followed by waiting."""
+        self.protocol.then = self.answer
+        waited = []
+        for number in range(count):
             self.peer.send(b"call")
-            self.ours.sizes.clear()
+            self.yields = 0
             self.transport.doRead()
-            attempts.append(len(self.ours.sizes))
-        # Four disappointments, then one more after each pause.
-        self.assertEqual(attempts[:4], [2] * 4)
-        self.assertEqual([number for number, each in enumerate(attempts) if each == 2][4:], [37, 71])
+            if self.yields:
+                waited.append(number)
+        return waited
 
-    def test_luck_comes_back(self) -> None:
-        for _ in range(37):
-            self.peer.send(b"call")
-            self.transport.doRead()
-        self.protocol.pieces.clear()
-        self.protocol.then = lambda: self.peer.send(b"next")
-        self.peer.send(b"first")
-        self.transport.doRead()
-        self.assertEqual(len(self.protocol.pieces), 8)
+    def test_who_is_slow_is_waited_for_ever_more_seldom(self) -> None:
+        waited = self.waits(5000)
+        self.assertEqual(waited[:8], [0, 2, 5, 10, 19, 36, 69, 134])
+        between = [after - before - 1 for before, after in pairwise(waited)]
+        self.assertEqual(between, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024])
+
+    def test_who_is_quick_again_is_waited_for_again(self) -> None:
+        self.assertEqual(self.waits(134)[-1], 69)
+        self.meanwhile = [lambda: self.peer.send(b"next")]
+        self.assertEqual(self.waits(4), [0, 2])
 
     def test_nothing_is_read_after_a_pause(self) -> None:
         def pause() -> None:
+            self.answer()
             self.reader.reading = False
 
         self.protocol.then = pause
         self.peer.send(bytes(READ_MIN + 1))
         self.assertIsNone(self.transport.doRead())
         self.assertEqual(self.protocol.pieces, [bytes(READ_MIN)])
+
+    def test_nobody_is_waited_for_after_a_pause(self) -> None:
+        def pause() -> None:
+            self.answer()
+            self.reader.reading = False
+
+        self.protocol.then = pause
+        self.peer.send(b"call")
+        self.transport.doRead()
+        self.assertEqual(self.yields, 0)
 
     def test_in_the_end_the_transport_has_its_own_back(self) -> None:
         self.reader.stop()

@@ -20,6 +20,7 @@ from tests.transport.raw import RawListener, RawSocket
 from virnet.errors import LocalProtocolError
 from virnet.limits import SEND_BUFFER
 from virnet.testing import StrictTransport, joined
+from virnet.transport import reading
 from virnet.transport.sender import BufferedSender
 from virnet.transport.writethrough import WriteThrough, senderFor
 
@@ -86,6 +87,29 @@ class AtOnce(SenderCase):
         end.out.registerProducer(Pusher(end, b""), True)
         end.out.write(b"at once")
         self.assertEqual([piece.data for piece in peer.takeAll()], [b"at once"])
+
+    async def test_who_gets_an_answer_is_waited_for(self) -> None:
+        end, peer = await self.pair()
+        heard: list[bytes] = []
+
+        def askAgain() -> None:
+            if peer.takeAll():
+                peer.send(b"next")
+
+        def received(data: bytes) -> None:
+            heard.append(data)
+            if data == b"call":
+                self.patch(reading, "_letOthersRun", askAgain)
+                end.out.send(b"reply")
+                reactor.callLater(0, heard.append, b"a turn of the reactor")
+
+        end.onData = received
+        peer.send(b"hello")
+        await end.has(5)
+        peer.send(b"call")
+        await end.has(13)
+        await turns()
+        self.assertEqual(heard, [b"hello", b"call", b"next", b"a turn of the reactor"])
 
     async def test_word_comes_in_order_and_when_the_kernel_has_it_all(self) -> None:
         end, peer = await self.pair()

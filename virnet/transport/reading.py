@@ -6,15 +6,18 @@ own. When to read, what the end of a connection means, and all else stays the tr
   - A read is one system call: C{recv(2)}; C{recvmsg(2)} where descriptors may come, which the kernel makes
     close-on-exec.
   - There is room for much only when much has come before: beyond 128 KiB each read may cost a C{mmap(2)}.
-  - A peer that waits for each answer has often sent its next call by the time it takes to go back to the
-    reactor and ask the kernel who has something to say. So when a call was handled the socket is read again,
-    up to C{_TURNS} times: but only as long as no other connection was read in between, so that nobody is
-    served more often than others, and not where it did not pay.
+  - Who was sent something while their message was handled soon sends the next: a client that was answered, a
+    server that was asked. To sleep until then and be woken costs more than to stay awake. So the socket is
+    asked again and again for a while, other processes having the processor in between, and what comes is
+    read at once. Only as long as no other connection was read in between, so that nobody is served more
+    often than others; and where nothing came, it is tried again after twice as many reads as before.
 """
 
 from __future__ import annotations
 
+import os
 import socket
+import time
 from array import array
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -25,18 +28,21 @@ from twisted.internet.main import CONNECTION_DONE
 
 from virnet.limits import READ_MAX, READ_MIN
 
-_TURNS = 8
-"""Reads of one connection before the reactor looks for others."""
+_WAIT = 100_000
+"""Nanoseconds that a connection is waited for: somewhat more than libvirtd takes for an answer."""
+
+_TURN = 400_000
+"""Nanoseconds after which no more waiting begins before the reactor has looked for others."""
 
 _CALL = 4096
 """Bytes that a call may have, or a few: who sends more at once does not wait for each answer, and is better
 read when still more has come."""
 
-_LUCK = 4
-"""Attempts in a row to read again that may find nothing."""
+_PAUSE_MAX = 1024
+"""Reads without waiting, at the most, where waiting has not paid."""
 
-_PAUSE = 32
-"""Reads without such an attempt after that."""
+_now = time.monotonic_ns
+_letOthersRun = os.sched_yield
 
 _ANCILLARY = socket.CMSG_SPACE(253 * array("i").itemsize)
 """Room for the descriptors that Linux passes at once (C: C{SCM_MAX_FD})."""
@@ -53,9 +59,19 @@ class SocketReader:
     """Reads one socket.
 
     @ivar reading: whether more shall be read; who pauses or closes the transport says it here too.
+    @ivar answered: whether something was sent since the last read; who sends it says it here.
     """
 
-    __slots__ = ("reading", "_luck", "_receive", "_receiveMessage", "_size", "_transport")
+    __slots__ = (
+        "answered",
+        "reading",
+        "_pause",
+        "_receive",
+        "_receiveMessage",
+        "_size",
+        "_skip",
+        "_transport",
+    )
 
     _last: ClassVar[SocketReader | None] = None
     """The one that was read last."""
@@ -64,7 +80,9 @@ class SocketReader:
         """@param transport: connected, with a plain socket; it is read by this from now on."""
         sock: socket.socket = transport.getHandle()
         self.reading = True
-        self._luck = _LUCK
+        self.answered = False
+        self._pause = 0
+        self._skip = 0
         self._size = READ_MIN
         self._transport = transport
         self._receive: Callable[[int], bytes] = sock.recv
@@ -78,38 +96,46 @@ class SocketReader:
 
         @return: why the connection is over; C{None} while it is not.
         """
-        further = self._furtherReads()
-        again = False
+        mayWait = self._mayWait()
+        deadline = end = 0
         while True:
             try:
                 data = self._receive(self._size)
             except BlockingIOError:
-                if again:
-                    self._luck = self._luck - 1 or -_PAUSE
+                if _now() < deadline:
+                    _letOthersRun()
+                    continue
+                if deadline:
+                    self._skip = self._pause = min(2 * self._pause or 1, _PAUSE_MAX)
                 return None
             except OSError as e:
                 return ReadFailed(e.strerror or str(e))
             if not data:
                 return CONNECTION_DONE
-            if again:
-                self._luck = _LUCK
+            if deadline:
+                self._pause = 0
             count = len(data)
             self._size = READ_MAX if count >= READ_MIN else READ_MIN
+            self.answered = False
             self._transport.protocol.dataReceived(data)
-            if not further or count >= _CALL or not self.reading:
+            if not (mayWait and self.answered and self.reading) or count >= _CALL:
                 return None
-            further -= 1
-            again = True
+            now = _now()
+            end = end or now + _TURN
+            if now > end:
+                return None
+            deadline = now + _WAIT
+            _letOthersRun()
 
-    def _furtherReads(self) -> int:
-        """How often to read again at once, at the most."""
+    def _mayWait(self) -> bool:
+        """Whether it is right to wait for this connection."""
         if SocketReader._last is not self:
             SocketReader._last = self
-            return 0
-        if self._luck <= 0:
-            self._luck += 1
-            return 0
-        return _TURNS - 1
+            return False
+        if self._skip:
+            self._skip -= 1
+            return False
+        return True
 
     def _receiveWithDescriptors(self, size: int) -> bytes:
         data, ancillary, _, _ = self._receiveMessage(size, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)

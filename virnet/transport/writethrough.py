@@ -70,6 +70,7 @@ class WriteThrough(BufferedSender):
         """
         if fds and not self.carriesDescriptors:
             raise LocalProtocolError("Sending file descriptors is not supported on this socket")
+        self._reader.answered = True
         if self._holding:
             self._heldSize += len(data)
             if not fds and self._heldSize <= _TOGETHER:
