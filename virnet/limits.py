@@ -24,6 +24,9 @@ STREAM_CHUNK = 262120
 """Bytes of stream data in a packet unless told otherwise (C: C{VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX}): what
 peers with the old fixed buffers can take, and what libvirt still sends."""
 
+HOLE_MAX = (1 << 63) - 1
+"""The longest hole of a stream (C: C{virNetStreamHole.length}, a signed hyper)."""
+
 STRING_MAX = 4194304
 """The longest string in any message (C: C{VIR_NET_MESSAGE_STRING_MAX})."""
 

@@ -389,6 +389,29 @@ class Protocols(_Case):
         self.assertEnded(stream)
         self.assertEqual(self.pair.serverClient.connection.inProgress, 0)
 
+    def test_a_guest_whose_producer_never_ends_ends_with_its_domain(self) -> None:
+        calls: list[str] = []
+
+        class Endless:
+            def resumeProducing(self) -> None:
+                calls.append("resume")
+
+            def pauseProducing(self) -> None:
+                calls.append("pause")
+
+            def stopProducing(self) -> None:
+                calls.append("stop")
+
+        class Feeding(Protocol):
+            def connectionMade(self) -> None:
+                self.transport.registerProducer(Endless(), True)  # type: ignore[union-attr]
+
+        self.make = lambda domain: Feeding()
+        stream = self.open()
+        self.answer(self.remote.domainDestroy(TEST))
+        self.assertEqual(calls, ["stop"])
+        self.assertEnded(stream)
+
 
 class Screens(_Case):
     """

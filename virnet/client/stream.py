@@ -15,20 +15,19 @@ Streams at the client.
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from virnet.errors import LocalProtocolError, RemoteProtocolError, XDRError
-from virnet.limits import FILE_CHUNK, MESSAGE_MIN, PAYLOAD_MAX, STREAM_BUFFER, STREAM_CHUNK
-from virnet.transport.files import FileReader, FileWriter, Hole, ThreadedFile
+from virnet.limits import FILE_CHUNK, HOLE_MAX, MESSAGE_MIN, PAYLOAD_MAX, STREAM_BUFFER, STREAM_CHUNK
+from virnet.transport.files import FileReader, FileWriter, Hole, ThreadedFile, duplicate, piecesOf
 from virnet.wire.message import (
     CONTINUE,
     ERROR,
@@ -63,7 +62,7 @@ class ClientStream:
 
     def __init__(self, client: NetClient, side: ClientSide, sparse: bool) -> None:
         self.sparse = sparse
-        self.chunk = STREAM_CHUNK
+        self._chunk = STREAM_CHUNK
         self.bytesSent = 0
         self._client = client
         self._side = side
@@ -80,6 +79,16 @@ class ClientStream:
         self._producerDone: Deferred[None] | None = None
         self._sending: set[Deferred[None]] = set()
         self._resumed: Deferred[None] | None = None
+
+    @property
+    def chunk(self) -> int:
+        return self._chunk
+
+    @chunk.setter
+    def chunk(self, size: int) -> None:
+        if not 1 <= size <= PAYLOAD_MAX:
+            raise LocalProtocolError(f"packets of {size} bytes: 1 to {PAYLOAD_MAX} fit into a message")
+        self._chunk = size
 
     # From the server
 
@@ -116,6 +125,9 @@ class ClientStream:
             self._wake()
 
     def _put(self, item: memoryview | Hole) -> None:
+        if self._eof:
+            # It came in one piece with what made the application end the stream.
+            return
         self._items.append(item)
         self._size += _cost(item)
         if self._size > STREAM_BUFFER:
@@ -131,7 +143,6 @@ class ClientStream:
         """The server says nothing more: answer whoever waits for its last word."""
         self._client.streamClosed(self._side.key, self)
         answer, self._answer = self._answer, None
-        producer, self._producer = self._producer, None
         sending, self._sending = self._sending, set()
         if answer is not None:
             if error is None:
@@ -143,8 +154,7 @@ class ClientStream:
                 each.callback(None)
             else:
                 each.errback(error)
-        if producer is not None:
-            producer.stopProducing()
+        self._stopProducer()
         self._producerEnded(error if error is not None else LocalProtocolError("the stream is over"))
 
     # Reading
@@ -194,8 +204,9 @@ class ClientStream:
         """Read everything, finish the stream, and only then return. A failure aborts the stream.
 
         @param target: a file open for writing, which is written in a thread and gets holes as holes; or an
-            C{IConsumer}, or anything with its C{write}, which gets holes as zeros. One that has
-            C{registerProducer} may pause the stream; C{write} may also return a Deferred to wait for.
+            C{IConsumer}, or anything with its C{write}, which gets holes as zeros, in the reactor's thread.
+            One that has C{registerProducer} may pause the stream; C{write} may also return a Deferred to wait
+            for.
         @param progress: called with the number of bytes so far, holes included.
         @return: the number of bytes, holes included.
         """
@@ -206,7 +217,7 @@ class ClientStream:
                     total = await self._produce(target, progress)
                 finally:
                     target.unregisterProducer()
-            elif (fd := _duplicate(target)) is not None:
+            elif (fd := duplicate(target)) is not None:
                 total = await self._readIntoFile(fd, progress)
             else:
                 total = await self._produce(target, progress)
@@ -260,7 +271,12 @@ class ClientStream:
     async def _produce(self, consumer: Any, progress: Callable[[int], object] | None = None) -> int:
         total = 0
         while item := await self.receive():
-            for piece in _pieces(item):
+            for number, piece in enumerate(piecesOf(item)):
+                if number:
+                    # A hole has any length: others want their turn, and somebody may cancel this.
+                    turn: Deferred[None] = Deferred()
+                    self._client.clock.callLater(0, turn.callback, None)
+                    await turn
                 written = consumer.write(piece)
                 if isinstance(written, Deferred):
                     await written
@@ -297,12 +313,13 @@ class ClientStream:
         @raise RemoteError: the server gave up.
         @raise LocalProtocolError: the stream is finished or aborted.
         """
-        self._check()
-        if not data:
+        if not self._check():
+            return self._taken()
+        view = memoryview(data)
+        if not view:
             return succeed(None)
         self.bytesSent += len(data)
         taken = self._taken()
-        view = memoryview(data)
         last = (len(data) - 1) // self.chunk * self.chunk
         for start in range(0, last, self.chunk):
             self._packet(STREAM, CONTINUE, view[start : start + self.chunk])
@@ -319,7 +336,8 @@ class ClientStream:
             raise LocalProtocolError(
                 f"Stream data too long to send ({len(data)} bytes needed, {PAYLOAD_MAX} bytes available)"
             )
-        self._check()
+        if not self._check():
+            return self._taken()
         self.bytesSent += len(data)
         taken = self._taken()
         self._packet(STREAM, CONTINUE, data, taken)
@@ -328,13 +346,14 @@ class ClientStream:
     def sendHole(self, length: int) -> Deferred[None]:
         """Send a hole.
 
-        @param length: bytes of zeros, at least 1.
+        @param length: bytes of zeros, 1 to L{HOLE_MAX}.
         @raise LocalProtocolError: the stream is not sparse, or over.
         """
-        self._check()
+        if not self._check():
+            return self._taken()
         if not self.sparse:
             raise LocalProtocolError("holes were not agreed on when the stream was opened")
-        if length < 1:
+        if not 1 <= length <= HOLE_MAX:
             raise LocalProtocolError(f"a hole of {length} bytes")
         self.bytesSent += length
         taken = self._taken()
@@ -361,7 +380,8 @@ class ClientStream:
         """Send everything from somewhere, finish the stream, and only then return. A failure aborts it.
 
         @param source: a file open for reading, which is read in a thread, with its holes on a sparse stream;
-            an iterable or asynchronous iterable of bytes or L{Hole}; an C{IBodyProducer}; or any other
+            anything else with C{read}, a compressed file say, which is called in the reactor's thread; an
+            iterable or asynchronous iterable of bytes or L{Hole}; an C{IBodyProducer}; or any other
             producer that writes into this stream, which is registered and done when it unregisters.
         @param progress: called with the number of bytes so far, holes included; not with producers.
         @param length: bytes to send at the most, from a file.
@@ -371,7 +391,7 @@ class ClientStream:
         try:
             if hasattr(source, "startProducing") or hasattr(source, "resumeProducing"):
                 await self._sendProduced(source)
-            elif (fd := _duplicate(source)) is not None:
+            elif (fd := duplicate(source)) is not None:
                 await self._sendFile(fd, progress, length)
             elif hasattr(source, "__aiter__"):
                 async for item in source:
@@ -409,12 +429,14 @@ class ClientStream:
             file.close()
 
     async def _sendProduced(self, source: Any) -> None:
-        self._check()
+        if not self._check():
+            await self._taken()
         start = getattr(source, "startProducing", None)
         done = self._producerDone = Deferred()
         self.registerProducer(source, start is not None or IPushProducer.providedBy(source))
         if start is not None:
-            start(self).addCallbacks(lambda _: self.unregisterProducer(), self._producerEnded)
+            started = maybeDeferred(start, self)
+            started.addCallbacks(lambda _: self.unregisterProducer(), self._producerEnded)
         await done
 
     def write(self, data: bytes) -> None:
@@ -440,7 +462,10 @@ class ClientStream:
     def _drained(self) -> None:
         if self._producer is not None and not self._sending and (self._producerPaused or not self._streaming):
             self._producerPaused = False
-            self._producer.resumeProducing()
+            try:
+                self._producer.resumeProducing()
+            except Exception:
+                self._producerFailed(Failure())
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let a producer feed the stream.
@@ -456,14 +481,34 @@ class ClientStream:
         self._streaming = streaming
         self._producerPaused = False
         if not streaming:
-            producer.resumeProducing()
+            try:
+                producer.resumeProducing()
+            except BaseException:
+                self._producer = self._producerDone = None
+                raise
 
     def unregisterProducer(self) -> None:
         """Forget the producer; finish the stream yourself."""
-        self._producer = None
         self._producerEnded(None)
 
+    def _producerFailed(self, failure: Failure) -> None:
+        """It was asked for more and raised: the stream is aborted."""
+        waiting = self._producerDone is not None
+        self._producerEnded(failure)
+        if not waiting:
+            self._client.log.failure("a producer for {peer} failed", failure, peer=self._client.peer)
+            self._quit()
+
+    def _stopProducer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                producer.stopProducing()
+            except Exception:
+                self._client.log.failure("a producer for {peer} did not stop", peer=self._client.peer)
+
     def _producerEnded(self, error: Exception | Failure | None) -> None:
+        self._producer = None
         done, self._producerDone = self._producerDone, None
         if done is not None:
             if error is None:
@@ -471,11 +516,16 @@ class ClientStream:
             else:
                 done.errback(error)
 
-    def _check(self) -> None:
+    def _check(self) -> bool:
+        """Whether what is sent now still goes; not when the server's last word is already here."""
         if self._error is not None:
             raise self._error
+        if self._side.state is ClientState.FAILED:
+            # It came in one piece with what is being handled now, and fails everything that waits next.
+            return False
         if self._side.state not in _USABLE:
             raise LocalProtocolError(f"the stream is {self._side.state.value}")
+        return True
 
     def _packet(
         self, type: int, status: int, payload: bytes | memoryview, taken: Deferred[None] | None = None
@@ -507,18 +557,22 @@ class ClientStream:
         return self._end(ERROR)
 
     def _end(self, status: int) -> Deferred[None]:
-        if self._error is not None:
-            return fail(self._error)
-        if self._side.state not in _USABLE:
-            return fail(LocalProtocolError(f"the stream is {self._side.state.value}"))
-        self._side.state = ClientState.CLOSING
+        try:
+            goes = self._check()
+        except Exception as e:
+            return fail(e)
+        if self._answer is not None:
+            return fail(LocalProtocolError("the stream is closing"))
         self._answer = Deferred()
         answer = self._answer
         self._items.clear()
         self._size = 0
         self._eof = True
         self._client.releaseReading(self)
-        self._packet(STREAM, status, b"")
+        self._stopProducer()
+        if goes:
+            self._side.state = ClientState.CLOSING
+            self._packet(STREAM, status, b"")
         self._wake()
         return answer
 
@@ -542,31 +596,3 @@ def _cost(item: memoryview | Hole) -> int:
 
 def _length(item: memoryview | Hole) -> int:
     return item.length if isinstance(item, Hole) else len(item)
-
-
-def _pieces(item: bytes | Hole) -> Iterator[bytes]:
-    """An item as data: a hole as zeros in pieces of bounded size."""
-    if not isinstance(item, Hole):
-        yield item
-        return
-    zeros = bytes(min(item.length, STREAM_CHUNK))
-    for start in range(0, item.length, STREAM_CHUNK):
-        yield zeros[: item.length - start]
-
-
-def _duplicate(file: Any) -> int | None:
-    """A descriptor of one's own at a file's position; C{None} for what has none.
-
-    A thread may still use it when the caller, cancelled, has closed the file.
-    """
-    try:
-        fd: int = file.fileno()
-    except (AttributeError, OSError):
-        return None
-    if getattr(file, "writable", bool)():
-        file.flush()
-    fd = os.dup(fd)
-    if getattr(file, "seekable", bool)():
-        # What was read ahead into the object's buffer counts as not read.
-        os.lseek(fd, file.tell(), os.SEEK_SET)
-    return fd

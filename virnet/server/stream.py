@@ -29,8 +29,8 @@ from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
 from virnet.errorcodes import ErrorDomain, ErrorNumber
-from virnet.errors import ConnectionLost, RemoteError, XDRError
-from virnet.limits import MESSAGE_MIN, STREAM_BUFFER, STREAM_CHUNK
+from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError, XDRError
+from virnet.limits import HOLE_MAX, MESSAGE_MIN, STREAM_BUFFER, STREAM_CHUNK
 from virnet.server.program import asRemoteError
 from virnet.wire.message import (
     CONTINUE,
@@ -257,10 +257,16 @@ class ServerStream:
     def writeHole(self, length: int) -> None:
         """Send a hole.
 
-        @param length: bytes of zeros, at least 1.
+        @param length: bytes of zeros, 1 to L{HOLE_MAX}.
+        @raise LocalProtocolError: holes were not agreed on, or there can be none of this length.
         """
-        if not self._over and not self._eof:
-            self._give(self._packet(STREAM_HOLE, CONTINUE, encodeHole(length)))
+        if self._over or self._eof:
+            return
+        if not self.sparse:
+            raise LocalProtocolError("holes were not agreed on when the stream was opened")
+        if not 1 <= length <= HOLE_MAX:
+            raise LocalProtocolError(f"a hole of {length} bytes")
+        self._give(self._packet(STREAM_HOLE, CONTINUE, encodeHole(length)))
 
     def writeEOF(self) -> None:
         """Say that no more data comes; the client then finishes the stream."""
@@ -396,13 +402,15 @@ class ServerStream:
 class ProtocolEnd(StreamEnd):
     """Any Twisted protocol as the end of a stream: a console, a channel.
 
-    The protocol's transport is the stream: C{loseConnection} sends the end of the data, and the connection is
-    lost when the client then finishes; C{pauseProducing} holds the client back.
+    The protocol's transport is the stream: C{loseConnection} sends the end of the data, behind what a
+    registered producer still has, and the connection is lost when the client then finishes;
+    C{pauseProducing} holds the client back.
     """
 
     def __init__(self, protocol: IProtocol) -> None:
         self._protocol = protocol
         self._paused: Deferred[None] | None = None
+        self._producer: Any = None
         self.disconnecting = False
 
     def streamOpened(self, stream: ServerStream) -> None:
@@ -410,9 +418,17 @@ class ProtocolEnd(StreamEnd):
         self._protocol.makeConnection(self)
 
     def dataReceived(self, data: bytes) -> Awaitable[None] | None:
+        if self._paused is not None:
+            return self._dataLater(data)
         if not self.disconnecting:
             self._protocol.dataReceived(data)
-        return self._paused
+        return None
+
+    async def _dataLater(self, data: bytes) -> None:
+        while self._paused is not None:
+            await self._paused
+        if not self.disconnecting:
+            self._protocol.dataReceived(data)
 
     def finishReceived(self) -> Awaitable[None] | None:
         self._protocol.connectionLost(Failure(ConnectionDone()))
@@ -436,7 +452,16 @@ class ProtocolEnd(StreamEnd):
     def loseConnection(self) -> None:
         self.disconnecting = True
         self.resumeProducing()
-        self.stream.writeEOF()
+        if self._producer is None:
+            self.stream.writeEOF()
+
+    def hangUp(self) -> None:
+        """Close as C{loseConnection} does, but now, whatever a producer still has."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self.stream.unregisterProducer()
+            self.stream._guard(producer.stopProducing)
+        self.loseConnection()
 
     def abortConnection(self) -> None:
         """End the stream with an error."""
@@ -456,10 +481,18 @@ class ProtocolEnd(StreamEnd):
         self.loseConnection()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self.stream.registerProducer(producer, streaming)
+        self._producer, before = producer, self._producer
+        try:
+            self.stream.registerProducer(producer, streaming)
+        except BaseException:
+            self._producer = before
+            raise
 
     def unregisterProducer(self) -> None:
+        self._producer = None
         self.stream.unregisterProducer()
+        if self.disconnecting:
+            self.stream.writeEOF()
 
     def getPeer(self) -> StreamAddress:
         return StreamAddress(self.stream.peer)

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import io
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
+
+from virnet.limits import STREAM_CHUNK
 
 T = TypeVar("T")
 
@@ -31,6 +34,46 @@ class Hole(NamedTuple):
     """
 
     length: int
+
+
+def piecesOf(item: bytes | Hole) -> Iterator[bytes]:
+    """An item as data: a hole as zeros in pieces of bounded size."""
+    if not isinstance(item, Hole):
+        yield item
+        return
+    zeros = bytes(min(item.length, STREAM_CHUNK))
+    for start in range(0, item.length, STREAM_CHUNK):
+        yield zeros[: item.length - start]
+
+
+def duplicate(file: Any) -> int | None:
+    """A descriptor of one's own at the position of a file; C{None} for what is not a file of the system.
+
+    A thread may still use it when the caller, cancelled, has closed the file.
+    """
+    # A temporary file with a name is wrapped in an object.
+    raw = getattr(file, "__dict__", {}).get("file", file)
+    if isinstance(raw, io.TextIOWrapper):
+        raw = raw.buffer
+    if isinstance(raw, _BUFFERED):
+        raw = raw.raw
+    if not isinstance(raw, io.FileIO) and (hasattr(file, "read") or hasattr(file, "write")):
+        # It may have a descriptor, but gives or takes something else than what is there: it compresses, say.
+        return None
+    try:
+        fd: int = file.fileno()
+    except AttributeError:
+        return None
+    if getattr(file, "writable", bool)():
+        file.flush()
+    fd = os.dup(fd)
+    if getattr(file, "seekable", bool)():
+        # What was read ahead into the object's buffer counts as not read.
+        os.lseek(fd, file.tell(), os.SEEK_SET)
+    return fd
+
+
+_BUFFERED = (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
 
 
 class FileReader:

@@ -31,7 +31,7 @@ from virnet.limits import FILE_CHUNK
 from virnet.programs import IRemote
 from virnet.programs.constants import StorageVolDownloadFlags, StorageVolInfoFlags
 from virnet.programs.values import StorageVol
-from virnet.transport.files import FileWriter, Hole, ThreadedFile
+from virnet.transport.files import FileWriter, Hole, ThreadedFile, duplicate
 
 PART = ".part"
 
@@ -76,7 +76,7 @@ async def download(
     if isinstance(target, str | os.PathLike):
         part, fd = _create(os.fspath(target))
     else:
-        fd = _duplicate(target)
+        fd = duplicate(target)
     waits = fd is not None and mayWait(fd) and IReactorFDSet.providedBy(reactor)
     file = None if fd is None else ThreadedFile(reactor, fd)
     try:
@@ -147,16 +147,6 @@ def _create(path: str) -> tuple[str | None, int]:
         return part, os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as e:
         raise TransferError(f"cannot write {part or path}: {e.strerror or e}") from e
-
-
-def _duplicate(target: Any) -> int | None:
-    """A descriptor of one's own at a file's position; C{None} for what has none."""
-    try:
-        fd: int = target.fileno()
-    except (AttributeError, OSError):
-        return None
-    target.flush()
-    return os.dup(fd)
 
 
 def _nameOf(target: Any) -> str:

@@ -36,7 +36,7 @@ from virnet.limits import UPLOAD_HEAD
 from virnet.programs import IRemote
 from virnet.programs.constants import StorageVolUploadFlags
 from virnet.programs.values import StorageVol
-from virnet.transport.files import Hole
+from virnet.transport.files import Hole, duplicate
 
 KEEP = "keep"
 WIPE = "wipe"
@@ -109,13 +109,9 @@ def sourceFor(reactor: Any, source: Any, sparse: bool, http: HTTPOptions, expect
             return fileSource(reactor, os.open(path, os.O_RDONLY | os.O_CLOEXEC), path, sparse)
         except OSError as e:
             raise TransferError(f"cannot read {path}: {e.strerror or e}") from e
-    try:
-        fd = os.dup(source.fileno())
-    except (AttributeError, OSError):
+    fd = duplicate(source)
+    if fd is None:
         return IteratedSource(source, sparse)
-    if getattr(source, "seekable", bool)():
-        # What was read ahead into the object's buffer counts as not read.
-        os.lseek(fd, source.tell(), os.SEEK_SET)
     return fileSource(reactor, fd, str(getattr(source, "name", "the source")), sparse)
 
 

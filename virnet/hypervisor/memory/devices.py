@@ -94,7 +94,7 @@ class _Console(ProtocolEnd):
 
     def _free(self) -> None:
         # It may be somebody else's by now.
-        if self._domain.whenStopped.get(self._key) == self.loseConnection:
+        if self._domain.whenStopped.get(self._key) == self.hangUp:
             del self._domain.whenStopped[self._key]
 
 
@@ -136,7 +136,7 @@ class Devices:
         console = _Console(self._console(domain.reference), domain, key)
         if hangUp is not None:
             hangUp()
-        domain.whenStopped[key] = console.loseConnection
+        domain.whenStopped[key] = console.hangUp
         return console
 
     def domainScreenshot(self, dom: Domain, screen: int, flags: int) -> tuple[str, _Screen]:
