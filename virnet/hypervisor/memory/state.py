@@ -77,7 +77,8 @@ class MemoryDomain:
     @property
     def reference(self) -> Domain:
         """How the protocol names it."""
-        return Domain(self.name, self.uuid, self.id)
+        definition = self.definition
+        return Domain(definition.name, definition.uuid, self.id)
 
     @property
     def nextDefinition(self) -> DomainDefinition:
