@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from threading import Event
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,7 +16,9 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from tests.contracts.transport import reactor, turns
 from tests.peers import ERROR, OK, REPLY
 from tests.transport.parcels import (
+    GIVE,
     PARCELS,
+    PING,
     TAKE,
     DescriptorCase,
     Parcels,
@@ -27,6 +30,9 @@ from tests.transport.parcels import (
 from tests.transport.raw import RawSocket
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError
+from virnet.programs.base import blocking
+from virnet.security.securitylayer import SecurityLayer
+from virnet.server import NetServer
 
 
 class BetweenOurs(DescriptorCase):
@@ -135,16 +141,77 @@ class BetweenOurs(DescriptorCase):
         self.assertEqual(len(client.connection.calls), 0)
         await remote.ping()
 
-    async def test_a_method_that_gives_what_is_not_open_loses_that_client_alone(self) -> None:
+    async def test_a_method_that_gives_no_descriptors_is_answered_for_with_an_error(self) -> None:
+        given: list[Any] = []
+
         class Wrong(Parcels):
             def give(self, count: int) -> Any:
-                return [parcel("right"), 1 << 20, parcel("right")]
+                return given[-1]
+
+            async def giveNamed(self, label: str) -> Any:
+                await turns(1)
+                return label, given[-1]
 
         await self.serve(Wrong())
-        first: Any = (await self.client()).program(PARCELS)
-        second: Any = (await self.client()).program(PARCELS)
-        await self.assertFailure(first.give(3), ConnectionLost)
-        await second.ping()
+        remote: Any = (await self.client()).program(PARCELS)
+        for make in (
+            lambda: 7,
+            lambda: None,
+            lambda: [parcel("right"), 1 << 20, parcel("right")],
+            lambda: [parcel("right"), -1],
+            lambda: [parcel("right"), 1 << 70, parcel("right")],
+            lambda: [parcel("right"), object(), parcel("right")],
+        ):
+            for name in ("give", "giveNamed"):
+                given.append(make())
+                args = {"give": 1, "giveNamed": "x"}
+                error = await self.assertFailure(getattr(remote, name)(args[name]), RemoteError)
+                self.assertIn("Unable to encode message payload", error.message)
+        self.assertEqual(len(given), 12)
+        await remote.ping()
+
+    async def test_descriptors_may_be_given_one_by_one(self) -> None:
+        class Lazy(Parcels):
+            def give(self, count: int) -> Any:
+                return (parcel(str(number)) for number in range(count))
+
+        await self.serve(Lazy())
+        remote: Any = (await self.client()).program(PARCELS)
+        fds = await remote.give(3)
+        self.assertEqual([contents(fd) for fd in fds], ["0", "1", "2"])
+        for fd in fds:
+            os.close(fd)
+
+    async def test_a_thread_has_them_until_it_is_through(self) -> None:
+        started, release = Event(), Event()
+        seen: list[str] = []
+
+        class Blocking(Parcels):
+            @blocking
+            def take(self, label: str, fds: list[int]) -> Any:
+                started.set()
+                assert release.wait(10)
+                seen.extend(contents(fd) for fd in fds)
+                return label
+
+        server = await self.serve(Blocking(), minWorkers=1, maxWorkers=1, prioWorkers=0)
+        self.addCleanup(release.set)
+        remote: Any = (await self.client()).program(PARCELS)
+        fd = self.kept("x")
+        answers = [remote.take("", fds=[fd, fd]) for _ in range(3)]
+        # One runs and two wait; the client closes its last one a little later.
+        while not (
+            started.is_set() and server.workers.statistics().jobQueueDepth == 2 and self.copies(fd) == 6
+        ):
+            await turns(1)
+        stopped = server.stopService()
+        for answer in answers:
+            await self.assertFailure(answer, ConnectionLost)
+        # The jobs that wait are dropped, what runs has its own still.
+        self.assertEqual(self.copies(fd), 2)
+        release.set()
+        await stopped
+        self.assertEqual((seen, self.copies(fd)), (["x", "x"], 0))
 
     async def test_R088_a_reply_to_a_cancelled_call_leaves_nothing(self) -> None:
         await self.serve(Parcels())
@@ -219,6 +286,18 @@ class Failing(DescriptorCase):
 
         await self._fails(Rude(), "rude")
 
+    async def test_R094_by_what_is_no_ordinary_exception(self) -> None:
+        class Stopping(Parcels):
+            def take(self, label: str, fds: list[int]) -> Any:
+                raise SystemExit("no")
+
+        await self.serve(Stopping())
+        remote: Any = (await self.client()).program(PARCELS)
+        fd = self.kept("x")
+        await self.assertFailure(remote.take("", fds=[fd, fd]), ConnectionLost)
+        self.assertEqual(self.copies(fd), 0)
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
+
     async def test_R094_by_nobody_who_takes_it(self) -> None:
         await self._fails(object.__new__(type("Nothing", (), {"ping": lambda self: None})), "virTake")
 
@@ -245,6 +324,62 @@ class Failing(DescriptorCase):
         self.assertEqual([reply.status for reply in replies], [ERROR, OK])
         self.assertIn(b"right", replies[1].payload)
         self.assertEqual((self.copies(wrong), self.copies(right)), (0, 0))
+
+
+class _Clear(SecurityLayer):
+    """Changes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(bytes, bytes, 1, 1)
+
+    def encode(self, data: bytes) -> bytes:
+        return data
+
+    def decode(self, data: bytes) -> bytes:
+        return data
+
+
+class Protected(DescriptorCase):
+    """Behind an authentication that protects the bytes: descriptors have nothing that would."""
+
+    async def test_the_client_refuses_and_sends_nothing(self) -> None:
+        await self.serve(Parcels())
+        client = await self.client()
+        client.startSecurityLayer(_Clear())
+        remote: Any = client.program(PARCELS)
+        fd = self.kept("x")
+        error = self.assertRaises(LocalProtocolError, remote.take, "", fds=[fd])
+        self.assertEqual(str(error), "Sending file descriptors is not supported on this socket")
+        self.assertEqual((self.copies(fd), len(client.connection.calls)), (0, 0))
+        await remote.ping()
+
+    async def _protected(self) -> tuple[NetServer, RawSocket]:
+        server = await self.serve(Parcels())
+        peer = self.raw()
+        peer.send(call(PING, 0))
+        await peer.messages(1)
+        (client,) = server.clients.values()
+        client.startSecurityLayer(_Clear())
+        peer.forget()
+        return server, peer
+
+    async def test_the_server_answers_with_the_error_and_goes_on(self) -> None:
+        _, peer = await self._protected()
+        peer.send(call(GIVE, 1, PARCELS.procedures[GIVE].encodeArgs((3,))))
+        peer.send(call(PING, 2))
+        replies = await peer.messages(2)
+        self.assertEqual([reply.status for reply in replies], [ERROR, OK])
+        self.assertIn(b"Sending file descriptors is not supported on this socket", replies[0].payload)
+
+    async def test_those_that_come_all_the_same_are_closed(self) -> None:
+        server, peer = await self._protected()
+        fd = self.kept("x")
+        peer.send(call(PING, 1), [fd])
+        await peer.messages(1)
+        self.assertEqual(self.copies(fd), 0)
+        peer.send(taking(2, 1))
+        await peer.end()
+        await self.lost(server)
 
 
 class OnTCP(DescriptorCase):

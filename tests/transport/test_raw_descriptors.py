@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 
 from tests.contracts.transport import turns
 from tests.peers import CALL_WITH_FDS, ERROR, OK, REPLY, Message, message
@@ -140,6 +141,45 @@ class ReceivedByServer(DescriptorCase):
         def send(peer: RawSocket, fd: int) -> None:
             peer.send(call(PING, 1), [fd] * 253)
 
+        with capturedLogs() as events:
+            await self._ends(send)
+        self.assertEqual(len([each for each in events if "error" in each]), 1)
+
+    async def test_one_on_the_bytes_of_the_message_itself(self) -> None:
+        def send(peer: RawSocket, fd: int) -> None:
+            peer.send(taking(1, 1), [fd])
+            peer.send(b"\0")
+
+        await self._ends(send)
+
+    async def test_one_on_a_message_that_wants_none(self) -> None:
+        def send(peer: RawSocket, fd: int) -> None:
+            # Nor is it kept for the next that does.
+            peer.send(call(PING, 1), [fd])
+            peer.send(taking(2, 1) + b"\0")
+
+        await self._ends(send)
+
+    async def test_two_on_one_byte(self) -> None:
+        def send(peer: RawSocket, fd: int) -> None:
+            peer.send(taking(1, 2))
+            peer.send(b"\0", [fd, fd])
+
+        await self._ends(send)
+
+    async def test_two_on_the_second_byte(self) -> None:
+        def send(peer: RawSocket, fd: int) -> None:
+            peer.send(taking(1, 4))
+            peer.sendEach(fd)
+            peer.send(b"\0", [fd, fd])
+
+        await self._ends(send)
+
+    async def test_one_more_than_announced(self) -> None:
+        def send(peer: RawSocket, fd: int) -> None:
+            peer.send(taking(1, 1))
+            peer.sendEach(fd, fd)
+
         await self._ends(send)
 
     async def test_more_than_this_process_may_open(self) -> None:
@@ -258,6 +298,20 @@ class ReceivedByClient(DescriptorCase):
     async def test_descriptors_that_no_message_announces(self) -> None:
         def send(server: RawSocket, to: Message, fd: int) -> None:
             server.send(replying(to, None)[:20], [fd] * 70)
+
+        await self._ends(send)
+
+    async def test_one_on_the_bytes_of_the_reply_itself(self) -> None:
+        def send(server: RawSocket, to: Message, fd: int) -> None:
+            server.send(replying(to, 1), [fd])
+            server.send(b"\0")
+
+        await self._ends(send)
+
+    async def test_two_on_one_byte(self) -> None:
+        def send(server: RawSocket, to: Message, fd: int) -> None:
+            server.send(replying(to, 2))
+            server.send(b"\0", [fd, fd])
 
         await self._ends(send)
 

@@ -85,6 +85,58 @@ class Framing(SynchronousTestCase):
         self.assertEqual(Framer().feed(data + NEXT), [data, NEXT])
 
 
+class EachWithItsByte(SynchronousTestCase):
+    """No read goes on behind the byte of a descriptor: after it there are as many as bytes for them."""
+
+    def read(self, *reads: tuple[bytes, int]) -> tuple[int, str]:
+        """Have bytes read, each with so many descriptors.
+
+        @return: how many messages were judged, and the fault.
+        """
+        server = ServerConnection({(REMOTE, 1): {309: "domainCreateXMLWithFiles"}}, limit=100)
+        server.acceptDescriptors()
+        events: list[Any] = []
+        for data, count in reads:
+            for _ in range(count):
+                server.descriptorReceived()
+            events += server.receive(data)
+        faults = [str(event.error) for event in events if isinstance(event, Fault)]
+        return len(events) - len(faults), "".join(faults)
+
+    def test_so_it_is(self) -> None:
+        big = message((REMOTE, 1, 309, CALL_WITH_FDS, 0, OK), b"\0\0\0\2" + bytes(100000))
+        for reads, count in (
+            ([(announcing(1) + b"\0", 1)], 1),
+            ([(NEXT + announcing(2) + b"\0", 1), (b"\0", 1), (NEXT, 0)], 3),
+            ([(announcing(2), 0), (b"\0", 1), (b"\0", 1), (announcing(1) + b"\0", 1)], 2),
+            ([(announcing(3)[:20], 0), (announcing(3)[20:] + b"\0", 1), (b"\0", 1), (b"\0", 1)], 1),
+            ([(big[:70000], 0), (big[70000:] + b"\0", 1), (b"\0", 1), (NEXT, 0)], 2),
+            ([(announcing(2) + b"\0", 1), (b"\0", 1), (NEXT[:3], 0), (NEXT[3:], 0)], 2),
+        ):
+            self.assertEqual(self.read(*reads), (count, ""), reads)
+
+    def test_otherwise_it_is_a_fault(self) -> None:
+        wrong = "received a file descriptor without a byte of its own"
+        for reads, count in (
+            ([(NEXT, 1)], 1),
+            ([(NEXT[:3], 1)], 0),
+            ([(NEXT[:20], 1)], 0),
+            ([(NEXT[:20], 0), (NEXT[20:25], 1)], 0),
+            ([(announcing(1)[:-1], 1)], 0),
+            ([(announcing(1), 1)], 0),
+            ([(announcing(2) + b"\0", 2)], 0),
+            ([(announcing(3), 0), (b"\0", 2)], 0),
+            ([(announcing(3) + b"\0", 1), (b"\0", 2)], 0),
+            ([(announcing(1) + b"\0", 2)], 1),
+            ([(announcing(2) + b"\0", 1), (b"\0", 1), (NEXT[:3], 1)], 1),
+            ([(announcing(0), 1)], 1),
+        ):
+            self.assertEqual(self.read(*reads), (count, wrong), reads)
+
+    def test_what_cannot_be_read_on_is_one_fault(self) -> None:
+        self.assertEqual(self.read((announcing(33), 1)), (0, "Received too many FDs 33, expected 32 maximum"))
+
+
 class Connections(SynchronousTestCase):
     """How many belong to which message."""
 

@@ -133,6 +133,8 @@ class NetClient(RPCProtocol):
         program = procedure.program
         target = (program.number, program.version, procedure.number, payload)
         if procedure.stream is not None:
+            if fds:
+                raise LocalProtocolError("a call that opens a stream carries no file descriptors")
             data, side = self.connection.callWithStream(*target, token)
             sparse = procedure.sparse and bool(args[-1] & 1)
             token.stream = self._streams[side.key] = ClientStream(self, side, sparse)

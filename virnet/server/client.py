@@ -11,6 +11,7 @@ One client's connection, as the server sees it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import CoroutineType
@@ -354,13 +355,17 @@ class ServerClient(RPCProtocol):
             if procedure.stream is not None:
                 result, end = result if procedure.ret is not None else (None, result)
             elif procedure.fds == "reply":
-                result, fds = result if procedure.ret is not None else (None, result)
+                result, given = result if procedure.ret is not None else (None, result)
+                fds = list(given)
+                for fd in fds:
+                    # One that is not open would be met when half the reply is sent.
+                    os.fstat(fd)
             payload = procedure.encodeRet(result)
             if fds:
                 reply = self.connection.replyWithDescriptors(call.header, payload, len(fds))
             else:
                 reply = self.connection.reply(call.header, payload)
-        except (XDRError, LocalProtocolError, TypeError, ValueError) as e:
+        except (XDRError, LocalProtocolError, TypeError, ValueError, OverflowError, OSError) as e:
             # A type or value error: the result is not the pair that it has to be.
             self.log.error(
                 "{procedure} returned what cannot be sent: {error}", procedure=procedure.name, error=e
@@ -402,6 +407,7 @@ class ServerClient(RPCProtocol):
         if not isinstance(error, RemoteError):
             # Out of a thread even this is only the job's own end, and the call has to be answered.
             if failure is None and not isinstance(error, Exception):
+                closeAll(call.fds)
                 raise error
             self.log.failure(
                 "{procedure} failed for {peer}", failure, procedure=call.procedure.name, peer=self.peer

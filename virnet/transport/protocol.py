@@ -134,7 +134,7 @@ class RPCProtocol(Protocol):
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
         """A descriptor has come: Twisted calls this before the bytes that came with it."""
-        if self.ending:
+        if self.ending or not self.connection.carriesDescriptors:
             os.close(descriptor)
             return
         # Twisted receives without MSG_CMSG_CLOEXEC.
@@ -184,6 +184,8 @@ class RPCProtocol(Protocol):
         if self.connection.unjudged:
             self._fault(Fault(RemoteProtocolError("received data in clear behind the authentication")))
             return
+        # Nothing could protect them.
+        self.connection.refuseDescriptors()
         sender = self.sender.send
 
         def send(data: bytes, fds: Sequence[int] = (), sent: Callable[[], object] | None = None) -> None:

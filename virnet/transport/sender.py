@@ -317,9 +317,9 @@ class BufferedSender:
 
 
 def closeAll(fds: Iterable[int]) -> None:
-    """Close descriptors. One that is closed already is not worth losing the others for."""
+    """Close descriptors. One that is closed already, or is none, is not worth losing the others for."""
     for fd in fds:
         try:
             os.close(fd)
-        except OSError:
+        except (OSError, OverflowError, TypeError):
             pass

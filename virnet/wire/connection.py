@@ -115,6 +115,10 @@ class _Connection(ABC):
         """Whether the transport can carry descriptors."""
         return self._framer.descriptors is not None
 
+    def refuseDescriptors(self) -> None:
+        """From now on the connection carries none, whatever the transport can."""
+        self._framer.descriptors = None
+
     def descriptorReceived(self) -> None:
         """A descriptor has come, in front of the bytes it came with."""
         assert self._framer.descriptors is not None
@@ -138,6 +142,8 @@ class _Connection(ABC):
         if self.closed:
             return []
         messages = self._framer.feed(data)
+        if self._framer.descriptors:
+            self._framer.judgeDescriptors()
         messages.reverse()
         self._messages = messages + self._messages if self._messages else messages
         return self.resume()

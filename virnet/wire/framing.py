@@ -8,7 +8,8 @@ Cutting a byte stream into messages.
   - A message of the one type that carries descriptors to this end announces them; behind it comes one byte
     for each, which is not part of any message and has its descriptor with it. The reads that bring them may
     also bring bytes of messages, so descriptors are counted in the order in which they come, not matched with
-    reads.
+    reads. But no read goes on behind the byte of a descriptor, so after each there are as many as bytes for
+    them: one that came with anything else must not be taken for another message's.
   - Chunks are collected and joined once: a large message costs one copy however many reads brought it. Tiny
     ones are gathered first, since each would cost an object.
 """
@@ -34,7 +35,7 @@ class Framer:
         cannot carry any.
     """
 
-    __slots__ = ("descriptors", "fault", "maximum", "_chunks", "_have", "_need", "_tiny", "_type")
+    __slots__ = ("descriptors", "fault", "maximum", "_chunks", "_extra", "_have", "_need", "_tiny", "_type")
 
     def __init__(self, maximum: int = MESSAGE_MAX, withDescriptors: int | None = None) -> None:
         """@param withDescriptors: the type of the messages that bring descriptors to this end."""
@@ -42,6 +43,7 @@ class Framer:
         self.fault: RemoteProtocolError | None = None
         self.maximum = maximum
         self._chunks: list[bytes] = []
+        self._extra = 0
         self._have = 0
         self._need = LENGTH_SIZE
         self._tiny = bytearray()
@@ -67,8 +69,15 @@ class Framer:
                 data = b"".join(self._chunks)
             else:
                 return self._finishLarge()
-            self._chunks, self._have, self._need = [], 0, LENGTH_SIZE
+            self._chunks, self._have, self._need, self._extra = [], 0, LENGTH_SIZE, 0
         return self._cut(data)
+
+    def judgeDescriptors(self) -> None:
+        """A read was fed: set C{fault} when it brought a descriptor with anything but a byte of its own."""
+        if self.descriptors and self.fault is None:
+            messageEnd = self._need - self._extra
+            if not self._extra or self.descriptors != self._have - messageEnd:
+                self.fault = RemoteProtocolError("received a file descriptor without a byte of its own")
 
     def _collect(self, data: bytes) -> None:
         """Keep a chunk of a message that is not complete."""
@@ -93,7 +102,7 @@ class Framer:
         chunks[-1] = last[: len(last) - surplus]
         rest = last[len(last) - surplus :]
         message = b"".join(chunks)
-        self._chunks, self._have, self._need = [], 0, LENGTH_SIZE
+        self._chunks, self._have, self._need, self._extra = [], 0, LENGTH_SIZE, 0
         messages = self._cut(message)
         # Not _cut: the message may still wait for the bytes of its descriptors.
         return messages + self.feed(rest)
@@ -123,6 +132,7 @@ class Framer:
                     return messages
                 if end + extra > size:
                     self._need = length + extra
+                    self._extra = extra
                     break
                 if extra:
                     assert self.descriptors is not None
