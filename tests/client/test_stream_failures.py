@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import bz2
 import gc
 import gzip
@@ -19,10 +20,12 @@ from zope.interface import implementer
 
 from tests.client.test_streams import GAVE_UP, Body, Pulled, RecordingConsumer, _Case
 from tests.peers import CONTINUE, ERROR, OK, STREAM, ClientSession
+from tests.streaming import PROGRAM
 from virnet.client.stream import ClientStream, Hole
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError
-from virnet.limits import HOLE_MAX, PAYLOAD_MAX, STREAM_CHUNK
+from virnet.limits import HOLE_MAX, PAYLOAD_MAX, STREAM_BUFFER, STREAM_CHUNK
 from virnet.wire.message import encodeError
+from virnet.wire.stream import ClientState
 
 ABORTED = [(STREAM, ERROR, b"")]
 FINISHED = [(STREAM, OK, b"")]
@@ -96,6 +99,94 @@ class Iterating(_Case):
             else:
                 self.session.lose()
                 self.failureResultOf(looping, ConnectionLost)
+
+
+class Late(_Case):
+    """5.3, 5.4: data behind the end of the data."""
+
+    def test_it_is_dropped_and_the_stream_can_be_finished(self) -> None:
+        stream = self.stream = self.open(flags=1)
+        self.tell(CONTINUE)
+        answer = self.session.send(self.packet(CONTINUE, b"late"), self.hole(5), self.packet(CONTINUE))
+        self.assertEqual((answer, stream._size, self.read()), ([], 0, b""))
+        self.assertEqual(self.session.client.connection.streams[stream._side.key].state, ClientState.ENDED)
+        finishing = self.stream.finish()
+        self.tell(OK)
+        self.successResultOf(finishing)
+
+    def test_an_error_behind_the_end_of_the_data_is_raised_by_everything_afterwards(self) -> None:
+        """5.3: a hang-up of the server's local end in state EOF_SENT."""
+        self.tell(CONTINUE)
+        self.assertEqual(self.read(), b"")
+        self.tell(ERROR, encodeError(GAVE_UP))
+        self.failureResultOf(self.begin(self.stream.receive()), RemoteError)
+        self.failureResultOf(self.stream.finish(), RemoteError)
+        self.assertEqual(self.sent(), [])
+        self.assertUsable()
+
+    def test_sending_behind_the_end_of_the_data(self) -> None:
+        """The other direction of a console goes on."""
+        self.tell(CONTINUE)
+        self.successResultOf(self.stream.send(b"typed"))
+        self.assertEqual(self.sent(), [(STREAM, CONTINUE, b"typed")])
+
+
+class SeveralFull(_Case):
+    """5.5: the connection is read when every stream has room."""
+
+    def setUp(self) -> None:
+        # Small packets of both streams come in one piece, and fill both.
+        self.session = ClientSession(readSize=8 << 20)
+        self.stream = self.open()
+
+    def test_R082_reading_one_of_two_full_streams_lets_nothing_more_come(self) -> None:
+        first, call = self.stream, self.call
+        second = self.open()
+        mine = self.packet(CONTINUE, b"x")
+        other, self.call = self.call, call
+        theirs = self.packet(CONTINUE, b"x")
+        self.session.send((mine + theirs) * (STREAM_BUFFER // 128 + 1))
+        transport: Any = self.session.client.transport
+        self.assertTrue(min(first._size, second._size) > STREAM_BUFFER)
+        while second._items:
+            self.assertTrue(transport.paused)
+            self.read(second)
+        self.assertTrue(transport.paused and self.session.client.readingHeld)
+        first.abort()
+        self.assertFalse(transport.paused or self.session.client.readingHeld)
+        self.tell(OK)
+        self.call = other
+        second.abort()
+        self.tell(OK)
+        self.assertUsable()
+
+    def test_a_stream_that_the_server_ends_while_it_is_full_holds_nothing(self) -> None:
+        self.session.send(
+            self.packet(CONTINUE, b"x") * (STREAM_BUFFER // 128 + 1)
+            + self.packet(ERROR, encodeError(GAVE_UP))
+        )
+        self.assertFalse(self.session.client.readingHeld)
+        self.assertUsable()
+        while self.stream._items:
+            self.read()
+        self.failureResultOf(self.begin(self.stream.receive()), RemoteError)
+
+
+class Refused(_Case):
+    """The opening call failed: there is no stream."""
+
+    def test_R070_packets_of_it_are_dropped(self) -> None:
+        self.stream.abort()
+        self.tell(OK)
+        for _ in range(2):
+            opening = getattr(self.session.client.program(PROGRAM), "upload")(1)  # noqa: B009
+            (self.call,) = self.session.flush()
+            self.session.replyError(self.call, GAVE_UP)
+            self.failureResultOf(opening, RemoteError)
+            self.assertEqual(
+                self.session.send(self.packet(CONTINUE, b"x"), self.hole(4), self.packet(OK)), []
+            )
+            self.assertUsable()
 
 
 class Together(_Case):
@@ -486,6 +577,18 @@ class Targets(_Case):
                 raise ZeroDivisionError
 
         self.assertAborted(self.begin(self.stream.receiveInto(Broken())), ZeroDivisionError)
+
+    def test_one_that_is_thrown_away_or_interrupted_aborts_too(self) -> None:
+        """Those are no C{Exception}s; an asyncio task is cancelled so."""
+        for last in (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt):
+            for name in ("receiveInto", "sendFrom"):
+                self.stream = self.open("upload" if name == "sendFrom" else "download")
+                coroutine = getattr(self.stream, name)(
+                    RecordingConsumer() if name == "receiveInto" else Body()
+                )
+                coroutine.send(None)
+                self.assertRaises(last, coroutine.throw, last())
+                self.assertEqual(self.sent(), ABORTED)
 
     def test_a_writer_whose_deferred_fails(self) -> None:
         class Broken:

@@ -389,6 +389,12 @@ class Protocols(_Case):
         self.assertEnded(stream)
         self.assertEqual(self.pair.serverClient.connection.inProgress, 0)
 
+    def test_there_are_no_holes_on_a_console_whatever_its_flags_say(self) -> None:
+        """Bit 1 is C{FORCE} here, and not about holes."""
+        stream = self.open(flags=FORCE)
+        (opened,) = self.pair.serverClient._streams.values()
+        self.assertEqual((stream.sparse, opened.sparse), (False, False))
+
     def test_a_guest_whose_producer_never_ends_ends_with_its_domain(self) -> None:
         calls: list[str] = []
 
@@ -420,8 +426,8 @@ class Screens(_Case):
 
     def test_a_picture(self) -> None:
         mime, stream = self.answer(self.remote.domainScreenshot(TEST, 0, 0))
-        data = self.heard(stream)
-        self.answer(stream.finish())
+        data = self.answer(stream.receive())
+        self.assertEnded(stream)
         self.assertEqual((mime, data), ("image/png", picture(TEST.uuid)))
 
     def test_of_a_screen_that_is_not_there(self) -> None:

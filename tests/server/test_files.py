@@ -267,6 +267,18 @@ class UploadInThreads(_Case):
         self.assertEqual(os.stat(self.path).st_size, 40 * STREAM_CHUNK)
         self.assertTrue(STREAM_BUFFER < 40 * STREAM_CHUNK)
 
+    def test_R084_however_small_the_pieces_are_only_so_many_wait(self) -> None:
+        for _ in range(3000):
+            self.session.transport.write(packet(UPLOAD, 1, CONTINUE, b"x"))
+        self.session.clock.advance(0)
+        client = self.session.client
+        self.assertTrue(client.readingHeld)
+        self.assertEqual(client.connection.inProgress, 5)
+        while self.reactor.pool.jobs:
+            self.reactor.work()
+        self.assertEqual(os.stat(self.path).st_size, 3000)
+        self.assertFalse(client.readingHeld)
+
     def test_R074_whoever_leaves_meanwhile_the_descriptor_is_closed_when_the_thread_is_done(self) -> None:
         self.session.lose()
         for end in (ERROR, OK, None):

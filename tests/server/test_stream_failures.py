@@ -13,13 +13,13 @@ from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from tests.peers import CONTINUE, ERROR, OK, STREAM
+from tests.peers import CONTINUE, ERROR, OK, REPLY, STREAM, Message, callNamed
 from tests.server.test_streams import CONFIRMED, EOF, PushProducer, _Case
-from tests.streaming import said
+from tests.streaming import CONSOLE, PROGRAM, RecordingEnd, packet, said
 from virnet.errorcodes import ErrorNumber
 from virnet.errors import ConnectionLost, LocalProtocolError
 from virnet.limits import HOLE_MAX, STREAM_CHUNK
-from virnet.server.stream import ProtocolEnd
+from virnet.server.stream import ProtocolEnd, streamError
 
 
 class Failing:
@@ -115,6 +115,105 @@ class Producers(_Case):
         self.assertEqual([each.length for each in self.session.flush()], [40])
 
 
+class Order(_Case):
+    """What goes before what, and what does not go any more."""
+
+    def answers(self, *packets: bytes) -> list[Message]:
+        """What comes when the end answers with ten chunks to data that has come with something else, while
+        the client reads nothing.
+        """
+
+        class Babbler(RecordingEnd):
+            def dataReceived(self, data: bytes) -> None:
+                self.stream.write(bytes(10 * STREAM_CHUNK))
+
+        self.makeEnd = Babbler
+        self.open("console")
+        self.session.transport.pauseProducing()
+        self.session.transport.write(b"".join([self.packet(CONTINUE, b"x"), *packets]))
+        self.session.clock.advance(0)
+        self.session.transport.resumeProducing()
+        return self.session.flush()
+
+    def test_an_abort_drops_what_was_not_sent_yet(self) -> None:
+        for status, answer in ((ERROR, OK), (77, ERROR)):
+            messages = self.answers(packet(CONSOLE, self.serial + 1, status))
+            # What the socket has been given: the packet that goes through, and one behind it.
+            self.assertTrue(1 < len(messages) <= 3, len(messages))
+            self.assertEqual(messages[-1].status, answer)
+            self.assertUsable()
+
+    def test_one_packet_of_a_stream_waits_before_the_answer_to_a_call(self) -> None:
+        messages = self.answers(callNamed(PROGRAM, "echo", 77, "hello"))
+        self.assertEqual(len(messages), 11)
+        self.assertTrue([each.type for each in messages].index(REPLY) <= 2)
+
+    def test_a_finish_comes_behind_all_that_waits(self) -> None:
+        messages = self.answers(packet(CONSOLE, self.serial + 1, OK))
+        self.assertEqual(sum(len(each.payload) for each in messages), 10 * STREAM_CHUNK)
+        self.assertEqual(said(messages[-1:]), [CONFIRMED])
+        self.assertUsable()
+
+    def test_R032_data_that_fails_when_its_stream_is_over_gives_its_slot_back(self) -> None:
+        self.makeEnd = lambda: RecordingEnd(holding=True)
+        end = self.open()
+        self.session.send(self.packet(CONTINUE, b"a"))
+        self.assertEqual(self.say(ERROR), [CONFIRMED])
+        self.assertEqual(self.slots, 1)
+        end.waiting.pop().errback(ZeroDivisionError())
+        self.assertEqual((self.session.flush(), end.losses), ([], 1))
+        self.assertUsable()
+
+    def test_R029_R032_what_comes_behind_a_failure_in_one_piece_gives_its_slot_back(self) -> None:
+        for late in (CONTINUE, OK, ERROR, 77):
+            end = self.open()
+            end.failure = streamError("no more of this")
+            self.session.transport.write(self.packet(CONTINUE, b"a") + self.packet(late, b"b"))
+            messages = self.session.flush()
+            self.assertEqual([(each.status, each.serial) for each in messages], [(ERROR, self.serial)])
+            self.assertEqual((end.got, end.losses), ([b"a"], 1))
+            self.assertUsable()
+
+    def test_R064_what_comes_behind_a_finish_holds_no_slot(self) -> None:
+        """Also while the finish takes its time: else a client could not even abort."""
+        self.makeEnd = lambda: RecordingEnd(holding=True)
+        end = self.open(flags=1)
+        self.assertEqual(self.say(OK), [])
+        late = [self.packet(CONTINUE, b"x"), self.packet(CONTINUE), self.packet(OK), self.hole(5)]
+        for each in late:
+            self.assertEqual(self.session.send(*[each] * 20), [])
+            self.assertEqual(self.slots, 1)
+        end.proceed()
+        self.assertEqual(said(self.session.flush()), [CONFIRMED])
+        self.assertEqual((end.got, end.waiting), ([], []))
+        self.assertUsable()
+
+    def test_R086_another_status_behind_a_finish_ends_the_stream_too(self) -> None:
+        self.makeEnd = lambda: RecordingEnd(holding=True)
+        end = self.open()
+        self.assertEqual(self.say(OK), [])
+        (answer,) = self.session.send(self.packet(77))
+        self.assertEqual(
+            (answer.status, answer.error[2]), (ERROR, "stream aborted with unexpected status 77")
+        )
+        self.assertEqual(end.losses, 1)
+        end.proceed()
+        self.assertEqual(self.session.flush(), [])
+        self.assertUsable()
+
+    def test_an_abort_of_the_server_releases_nothing(self) -> None:
+        """R030: also while packets of the client hold slots."""
+        self.makeEnd = lambda: RecordingEnd(holding=True)
+        first = self.open()
+        self.session.send(self.packet(CONTINUE, b"a"))
+        for _ in range(20):
+            self.open().stream.fail(streamError("enough"))
+            self.session.flush()
+            self.assertEqual(self.slots, 1)
+        first.proceed()
+        self.assertUsable(streams=1)
+
+
 class Recorder(Protocol):
     """Records what comes."""
 
@@ -200,6 +299,17 @@ class Protocols(_Case):
         self.assertTrue(b"".join(each.payload for each in messages) == data)
         self.assertEqual(said(messages[-1:]), [EOF])
         self.assertEqual(self.say(OK), [CONFIRMED])
+
+    def test_one_that_has_closed_hears_nothing_more(self) -> None:
+        self.transport.pauseProducing()
+        self.session.send(self.packet(CONTINUE, b"a"))
+        self.transport.loseConnection()
+        self.session.send(self.packet(CONTINUE, b"b"))
+        self.assertEqual(self.protocol.got, [])
+        self.assertEqual(said(self.session.flush()), [])
+        self.assertEqual(self.say(OK), [CONFIRMED])
+        self.assertEqual(len(self.protocol.lost), 1)
+        self.assertUsable()
 
     def test_hanging_up_does_not_wait_for_a_producer(self) -> None:
         producer = PushProducer(self.transport, 5)

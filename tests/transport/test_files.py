@@ -242,6 +242,18 @@ class Writing(_Case):
         FileWriter(fd).writeAll([b"ab"] * 3000)
         self.assertEqual(self.content(fd), b"ab" * 3000)
 
+    def test_a_call_that_writes_only_part_is_followed_by_another(self) -> None:
+        """As on a disk that is nearly full, or a pipe."""
+        real = os.writev
+
+        def writev(fd: int, views: list[memoryview]) -> int:
+            return real(fd, [b"".join(views)[:3]])
+
+        fd = self.temporary()
+        self.patch(os, "writev", writev)
+        FileWriter(fd).writeAll([b"", b"ab", b"c", b"defghij", b"", b"k"])
+        self.assertEqual(self.content(fd), b"abcdefghijk")
+
     def test_what_cannot_be_written(self) -> None:
         fd = os.open("/dev/full", os.O_WRONLY)
         self.addCleanup(os.close, fd)

@@ -39,6 +39,9 @@ class Packets(SynchronousTestCase):
             (STREAM, 3, b"", Packet.UNKNOWN),
             (STREAM, -1, b"x", Packet.UNKNOWN),
             (STREAM_HOLE, CONTINUE, bytes(12), Packet.HOLE),
+            (STREAM_HOLE, OK, bytes(12), Packet.OK),
+            (STREAM_HOLE, ERROR, bytes(12), Packet.ERROR),
+            (STREAM_HOLE, 77, bytes(12), Packet.UNKNOWN),
         ):
             header = decodeHeader(message((*KEY, type, 1, status), payload))
             self.assertIs(classify(header), packet, header)

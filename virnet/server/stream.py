@@ -176,10 +176,9 @@ class ServerStream:
 
     def _next(self) -> None:
         while self._inputs and not self._over and not self._busy:
-            action, data = self._inputs[0]
-            if self._waiting > STREAM_BUFFER and action is not ServerAction.FINISH:
+            if self._waiting > STREAM_BUFFER:
                 return
-            self._inputs.popleft()
+            action, data = self._inputs.popleft()
             try:
                 if action is ServerAction.DATA:
                     result = self._end.dataReceived(data[MESSAGE_MIN:])
