@@ -145,6 +145,21 @@ class ReceivedByServer(DescriptorCase):
             await self._ends(send)
         self.assertEqual(len([each for each in events if "error" in each]), 1)
 
+    async def test_64_may_wait_for_their_bytes_and_65_may_not(self) -> None:
+        server = await self.serve(Parcels())
+        peer, fd = self.raw(), self.kept("x")
+        while not server.clients:
+            await turns(1)
+        (client,) = server.clients.values()
+        for _ in range(64):
+            client.fileDescriptorReceived(os.dup(fd))
+        await turns()
+        self.assertEqual((self.copies(fd), len(server.clients)), (64, 1))
+        client.fileDescriptorReceived(os.dup(fd))
+        await peer.end()
+        await self.lost(server)
+        self.assertEqual(self.copies(fd), 0)
+
     async def test_one_on_the_bytes_of_the_message_itself(self) -> None:
         def send(peer: RawSocket, fd: int) -> None:
             peer.send(taking(1, 1), [fd])

@@ -76,7 +76,7 @@ class Framer:
         """A read was fed: set C{fault} when it brought a descriptor with anything but a byte of its own."""
         if self.descriptors and self.fault is None:
             messageEnd = self._need - self._extra
-            if not self._extra or self.descriptors != self._have - messageEnd:
+            if self.descriptors != self._have - messageEnd:
                 self.fault = RemoteProtocolError("received a file descriptor without a byte of its own")
 
     def _collect(self, data: bytes) -> None:
