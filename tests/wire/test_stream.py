@@ -86,6 +86,11 @@ class Tables(SynchronousTestCase):
             self.assertIs(state, ClientState.CLOSING)
             self.assertIsNot(action, ClientAction.CONFIRM)
 
+    def test_data_behind_the_end_of_the_data_is_dropped(self) -> None:
+        for state in (ClientState.ENDED, ClientState.CLOSING):
+            for packet in (Packet.DATA, Packet.HOLE):
+                self.assertEqual(CLIENT[state, packet], (state, ClientAction.DROP))
+
     def test_a_failure_is_the_servers_last_word_in_every_state(self) -> None:
         for state in set(ClientState) - {ClientState.FAILED, ClientState.CLOSED}:
             self.assertEqual(CLIENT[state, Packet.ERROR], (ClientState.FAILED, ClientAction.FAIL))
