@@ -44,6 +44,41 @@ class SlowReader(SynchronousTestCase):
         (line,) = [each for each in logged if "does not read its events" in each.get("log_format", "")]
         self.assertLessEqual(line["waiting"], 100_000)
 
+    def test_behind_the_one_that_is_too_much_it_gets_none(self) -> None:
+        # It may read again in the same turn of the reactor, and would miss one without knowing.
+        session = ServerSession(server=_server(maxEventBacklog=100_000))
+        session.transport.pauseProducing()
+        client = session.client
+        said = client.events(ECHO).said
+        with capturedLogs() as logged:
+            for size in (90_000, 60_000, 60_000):
+                said("x" * size)
+            waiting = client.queuedBytes
+            for size in (1, 60_000):
+                said("x" * size)
+            self.assertEqual(client.queuedBytes, waiting)
+            self.assertFalse(client.ending, "whoever says it may be going through all clients")
+            session.clock.advance(0)
+        self.assertEqual(len(logged), 1)
+        self.assertTrue(session.closed)
+
+    def test_one_whose_connection_is_being_closed_gets_what_was_sent_before(self) -> None:
+        session = ServerSession(server=_server(maxEventBacklog=100_000))
+        session.transport.pauseProducing()
+        said = session.client.events(ECHO).said
+        for _ in range(3):
+            said("x" * 30_000)
+        session.client.close()
+        with capturedLogs() as logged:
+            for _ in range(10):
+                said("x" * 30_000)
+            session.clock.advance(0)
+        self.assertEqual(logged, [])
+        self.assertFalse(session.closed)
+        session.transport.resumeProducing()
+        self.assertEqual(len(session.flush()), 3)
+        self.assertTrue(session.closed)
+
     def test_the_one_that_reads_beside_it_gets_everything(self) -> None:
         server = _server(maxEventBacklog=100_000)
         slow, fast = ServerSession(server=server), ServerSession(server=server)

@@ -22,6 +22,7 @@ from virnet.server.hangups import HangUps
 class Client:
     """As much of a client as is looked at."""
 
+    readingPaused = True
     readingHeld = True
     ending = False
 
@@ -72,11 +73,22 @@ class Looking(SynchronousTestCase):
 
     def test_who_is_read_again_tells_it_itself(self) -> None:
         self.hangUps.watch(self.client)
-        self.client.readingHeld = False
+        self.client.readingPaused = self.client.readingHeld = False
         self.peer.close()
         self.clock.advance(HANG_UP_INTERVAL)
         self.assertEqual(self.client.errors, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_who_does_not_read_its_answers_is_left_to_the_writing_but_not_forgotten(self) -> None:
+        self.hangUps.watch(self.client)
+        self.client.readingHeld = False
+        self.peer.close()
+        self.clock.advance(HANG_UP_INTERVAL)
+        self.assertEqual(self.client.errors, [])
+        # It has read all of them; but its slots are held now.
+        self.client.readingHeld = True
+        self.clock.advance(HANG_UP_INTERVAL)
+        self.assertIsInstance(self.client.errors[0], ConnectionLost)
 
     def test_there_is_one_timer_for_all_and_none_when_they_are_gone(self) -> None:
         other: Any = Client(None)

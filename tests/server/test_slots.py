@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import Interface
 
@@ -30,7 +31,7 @@ from tests.peers import (
 from tests.streaming import CONSOLE, NUMBER, PROGRAM, UPLOAD, Provider, RecordingEnd, packet, streamingProgram
 from virnet.programs.base import Procedure, Program
 from virnet.server import NetServer
-from virnet.server.stream import ProtocolEnd
+from virnet.server.stream import ProtocolEnd, streamError
 from virnet.xdr import String
 
 
@@ -157,22 +158,41 @@ class NotReading(_Case):
         self.session.transport.pauseProducing()
         self.session.send(*[callNamed(ECHO, "blob", serial, bytes(10_000)) for serial in range(200)])
         client = self.session.client
-        held = len(client.transport.unsent)  # type: ignore[union-attr]
-        self.assertTrue(held < 300_000, held)
-        self.assertTrue(0 < client.queuedBytes <= held, client.queuedBytes)
+        self.assertTrue(0 < client.queuedBytes < 300_000, client.queuedBytes)
         self.session.transport.resumeProducing()
         self.assertEqual(len(self.session.flush()), 200)
         self.assertEqual(client.queuedBytes, 0)
+
+    def test_a_slot_is_held_until_the_answer_has_left(self) -> None:
+        self.provider.echo = lambda text: "x" * 70_000  # type: ignore[method-assign]
+        self.session.transport.pauseProducing()
+        self.call(*range(9))
+        client = self.session.client
+        self.assertEqual(client.inProgress, 5)
+        self.assertTrue(client.connection.throttled)
+        self.session.transport.resumeProducing()
+        self.assertEqual(len(self.session.flush()), 9)
+        self.assertEqual(client.inProgress, 0)
 
     def test_refusals_are_bounded_too(self) -> None:
         self.session.transport.pauseProducing()
         unknown = message(ECHO.number, 1, 99, 0, 1, OK)
         self.session.send(unknown * 20_000)
-        there = self.session.client.transport
-        held = len(there.unsent)  # type: ignore[union-attr]
-        self.assertTrue(held < 1_000_000, held)
+        held = self.session.client.queuedBytes
+        self.assertTrue(0 < held < 1_500_000, held)
         self.session.transport.resumeProducing()
         self.assertEqual(len(self.session.flush()), 20_000)
+
+    def test_R036_events_that_wait_hold_none(self) -> None:
+        self.session.transport.pauseProducing()
+        for _ in range(10):
+            self.session.client.events(ECHO).said("x" * 50_000)
+        self.session.flush()
+        self.assertTrue(self.session.client.queuedBytes > 100_000)
+        self.assertEqual(self.session.client.inProgress, 0)
+        self.session.transport.resumeProducing()
+        self.assertEqual(len(self.session.flush()), 10)
+        self.assertEqual(self.session.client.inProgress, 0)
 
 
 PING = message(0x6B656570, 1, 1, MESSAGE, 0, OK)
@@ -336,6 +356,31 @@ class CleaningUp(Streaming):
 
 class Abandoned(Streaming):
     """Streams that end while their end has not taken everything."""
+
+    def test_R032_packets_that_were_judged_together_with_the_one_that_ends_the_stream(self) -> None:
+        class Refusing(RecordingEnd):
+            def dataReceived(self, data: bytes) -> None:
+                raise streamError("no more")
+
+        class Failing(RecordingEnd):
+            def dataReceived(self, data: bytes) -> None:
+                self.stream.fail(streamError("no more"))
+
+        for serial, self.makeEnd in enumerate((Refusing, Failing)):
+            self.upload(serial)
+            answers = self.send(*[packet(UPLOAD, serial, CONTINUE, b"x")] * 4)
+            self.assertEqual(kinds(answers), [(NUMBER, UPLOAD, STREAM, serial, ERROR)])
+            self.assertUsable()
+
+    def test_R032_what_an_end_has_in_hand_when_the_stream_ends_holds_its_slot_until_it_lets_go(self) -> None:
+        self.makeEnd = lambda: RecordingEnd(holding=True)
+        for serial, result in enumerate((None, Failure(streamError("too late")))):
+            self.upload(serial)
+            self.send(packet(UPLOAD, serial, CONTINUE, b"x"))
+            self.send(packet(UPLOAD, serial, ERROR))
+            self.assertEqual(self.session.client.inProgress, 1)
+            self.ends[-1].waiting[0].callback(result)
+            self.assertUsable()
 
     def test_a_protocol_that_was_paused_when_its_stream_was_aborted(self) -> None:
         class Pausing(Protocol):

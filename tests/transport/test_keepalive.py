@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.server import FEATURE, LATER, Opening, ScriptedServer, unknown
@@ -63,8 +64,6 @@ class Server(_Case):
     def connect(self, interval: float = 1, count: int = 2) -> None:
         hypervisor = MemoryHypervisor()
         program = ServerProgram(REMOTE, lambda client: RemoteSession(client, hypervisor))
-        from twisted.internet.task import Clock
-
         server = NetServer(Clock(), [program], keepaliveInterval=interval, keepaliveCount=count)
         self.session = ServerSession(server=server)
 
@@ -167,8 +166,6 @@ class Server(_Case):
             def echo(self, text: str) -> Any:
                 return gate
 
-        from twisted.internet.task import Clock
-
         server = NetServer(Clock(), [served(ECHO, Slow())], keepaliveInterval=1, keepaliveCount=2)
         self.session = ServerSession(server=server)
         self.session.client.useKeepAlive()
@@ -177,6 +174,51 @@ class Server(_Case):
         gate.callback("done")
         self.assertEqual(len(self.session.flush()), 6)
         self.assertEqual(self.after(1), PINGED)
+
+    def manyAnswers(self) -> None:
+        """Have five answers wait for a client, which then hold all of its slots."""
+
+        class Large(Echo):
+            def echo(self, text: str) -> str:
+                return "x" * 60_000
+
+        server = NetServer(Clock(), [served(ECHO, Large())], keepaliveInterval=1, keepaliveCount=2)
+        self.session = ServerSession(server=server)
+        self.session.client.useKeepAlive()
+        self.session.transport.pauseProducing()
+        self.session.send(*[callNamed(ECHO, "echo", n, "") for n in range(40)])
+        self.assertTrue(self.session.client.connection.throttled)
+
+    def test_one_whose_slots_are_held_by_answers_that_it_does_not_read_is_given_up(self) -> None:
+        self.manyAnswers()
+        queued = self.session.client.queuedBytes
+        for _ in range(2):
+            self.session.clock.advance(1)
+        self.assertFalse(self.session.client.ending)
+        self.assertEqual(self.session.client.queuedBytes - queued, 2 * len(PING_BYTES), "PINGs alone")
+        self.session.clock.advance(1)
+        self.assertTrue(self.session.client.ending)
+        self.session.clock.advance(0)
+        self.assertEqual(self.session.server.clients, {})
+
+    def test_one_that_is_slow_to_read_them_is_not(self) -> None:
+        self.manyAnswers()
+        peer = self.session.peer
+
+        def readOnce(data: bytes) -> None:
+            peer._chunks.append(data)
+            self.session.transport.pauseProducing()
+
+        self.patch(peer, "dataReceived", readOnce)
+        for _ in range(20):
+            self.session.transport.resumeProducing()
+            self.session.clock.advance(1)
+            self.assertTrue(self.session.client.sender.queued > 0)
+        self.assertFalse(self.session.client.ending)
+        # Three seconds from when it was last seen to have read.
+        for _ in range(4):
+            self.session.clock.advance(1)
+        self.assertTrue(self.session.client.ending)
 
 
 class ServerAnswers(_Case):

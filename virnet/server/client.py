@@ -482,7 +482,7 @@ class ServerClient(RPCProtocol):
 
         @raise XDRError: the values do not fit.
         """
-        if self._gone or self._closing:
+        if self.ending or self._overrun:
             return
         if self._guard is not None and not self._guard.mayHear(procedure, values):
             return
@@ -508,16 +508,15 @@ class ServerClient(RPCProtocol):
 
     def _giveUpOnReader(self) -> None:
         """Events must not be lost in silence, nor fill the memory: who does not read them is cut off."""
-        if not self._overrun:
-            self._overrun = True
-            self.log.error(
-                "{peer} does not read its events, {waiting} bytes of them wait: closing the connection."
-                " Consider tuning max_event_backlog",
-                peer=self.peer,
-                waiting=self._eventsWaiting,
-            )
-            # Not now: whoever sends the event may be going through its list of clients.
-            self.clock.callLater(0, self.abort, ConnectionLost("the client does not read its events"))
+        self._overrun = True
+        self.log.error(
+            "{peer} does not read its events, {waiting} bytes of them wait: closing the connection."
+            " Consider tuning max_event_backlog",
+            peer=self.peer,
+            waiting=self._eventsWaiting,
+        )
+        # Not now: whoever sends the event may be going through its list of clients.
+        self.clock.callLater(0, self.abort, ConnectionLost("the client does not read its events"))
 
     # Keepalive
 
@@ -527,8 +526,13 @@ class ServerClient(RPCProtocol):
 
     @property
     def readingHeld(self) -> bool:
-        # Not while the peer does not read: then its silence is its own.
-        return self.connection.throttled or self._held
+        # Not while the peer does not read, whatever holds its slots: then its silence is its own.
+        return (self.connection.throttled or self._held) and not self._congested
+
+    @property
+    def readingPaused(self) -> bool:
+        """Whether nothing is read at the moment, for whatever reason."""
+        return self._paused
 
     # Closing
 

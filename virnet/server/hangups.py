@@ -47,10 +47,11 @@ class HangUps:
         poll = select.poll()
         byDescriptor: dict[int, ServerClient] = {}
         for client in watched:
-            if client.readingHeld and not client.ending:
+            if client.readingPaused and not client.ending:
                 self.watch(client)
                 handle = getattr(client.transport, "getHandle", lambda: None)()
-                if handle is not None:
+                # To one that does not read its answers something is being sent: that tells.
+                if handle is not None and client.readingHeld:
                     byDescriptor[handle.fileno()] = client
                     # A hang-up and an error are told unasked.
                     poll.register(handle, select.POLLRDHUP)

@@ -166,7 +166,7 @@ class StrictTransport:
         self._scheduled = False
         if not self.connected:
             return
-        if self._reason is not None and not self._unread:
+        if self._reason is not None and (self.disconnecting or not self._unread):
             self._lost()
             return
         self._sendSome()

@@ -86,6 +86,7 @@ class RPCProtocol(Protocol):
     _keepalive: KeepAlive | None = None
     _keepaliveTimer: IDelayedCall | None = None
     _unread = 0
+    _left = 0
     sender: BufferedSender
     probeNew: ClassVar[Probe]
     probeDispose: ClassVar[Probe]
@@ -298,7 +299,7 @@ class RPCProtocol(Protocol):
             # nobody asked for is ignored, and still is a sign of life.
             watch.received(now)
             self.send(PONG_MESSAGE)
-        elif self._unreadGrew():
+        elif self._unreadGrew() or self._peerReads():
             watch.received(now)
         verdict = watch.check(now)
         if verdict is Verdict.DEAD:
@@ -320,6 +321,15 @@ class RPCProtocol(Protocol):
         sock = getattr(self.transport, "getHandle", lambda: None)()
         self._unread = _unreadBytes(sock) if isinstance(sock, socket.socket) else 0
         return self._unread > before
+
+    def _peerReads(self) -> bool:
+        """Whether some of what waits for the peer has left since the last time.
+
+        A peer that is slow to read a large message hears no PING before the end of it.
+        """
+        before = self._left
+        self._left = self.written - self.sender.unsent if self.sender.queued else 0
+        return 0 < before < self._left
 
     @property
     def queuedBytes(self) -> int:

@@ -5,7 +5,8 @@ Keepalive: PING is answered by PONG, and who sends PINGs gives a silent peer up.
     both sides, at any time, whatever was negotiated; anything else of the program is ignored.
   - Only who knows that the peer understands it sends PINGs: a client after feature 10 was answered with 1, a
     server after it was asked.
-  - Whatever is received is a sign of life, also of a connection that carries one large message.
+  - Whatever is received is a sign of life, also of a connection that carries one large message. So is that
+    some of what waits for the peer has left: it reads, and has not come to the PING yet.
   - After C{interval} seconds without one a PING goes out; when C{count} of them are unanswered, the next
     interval is the end. So a peer is given up C{interval * (count + 1)} seconds after its last sign of life;
     with a C{count} of 0 after one interval and without any PING (C: C{virKeepAlive}).
