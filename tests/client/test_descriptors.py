@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.echo import ECHO, FILES, Echo, Files
 from tests.peers import ClientSession, served
 from tests.server.sockets import SocketTestCase
+from tests.streaming import PROGRAM
 from virnet.client import NetClient
 from virnet.errors import LocalProtocolError
 
@@ -70,6 +71,12 @@ class Sending(SocketTestCase):
 
 class NotSending(SynchronousTestCase):
     """Where the connection cannot carry them."""
+
+    def test_with_a_stream_they_are_the_callers_mistake(self) -> None:
+        session = ClientSession()
+        procedure = PROGRAM.byName["download"]
+        self.assertRaises(LocalProtocolError, session.client.call, procedure, (0,), [0])
+        self.assertEqual((session.flush(), len(session.client.connection.streams)), ([], 0))
 
     def test_it_is_the_callers_mistake(self) -> None:
         session = ClientSession()

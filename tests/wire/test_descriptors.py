@@ -129,6 +129,7 @@ class EachWithItsByte(SynchronousTestCase):
             ([(announcing(3) + b"\0", 1), (b"\0", 2)], 0),
             ([(announcing(1) + b"\0", 2)], 1),
             ([(announcing(2) + b"\0", 1), (b"\0", 1), (NEXT[:3], 1)], 1),
+            ([(announcing(2) + b"\0", 1), (b"\0" + NEXT[:2], 1), (NEXT[2:3], 1)], 1),
             ([(announcing(0), 1)], 1),
         ):
             self.assertEqual(self.read(*reads), (count, wrong), reads)
