@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
-import threading
 import time
+from collections import Counter
 from typing import Any
 
 from twisted.internet import reactor
@@ -14,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from zope.interface import Interface
 
+from tests.soak.held import heldBy
 from virnet.errorcodes import ErrorNumber
 from virnet.errors import RemoteError
 from virnet.programs.base import Procedure, Program, blocking
@@ -27,7 +27,7 @@ class ISoak(Interface):
     """What the clients call."""
 
     def status() -> Deferred[str]:
-        """What the server holds, as JSON."""
+        """What the server holds and has done, as JSON."""
 
     def echo(data: bytes) -> Deferred[bytes]:
         """The same."""
@@ -81,9 +81,43 @@ SOAK: Program[ISoak, ISoakEvents] = Program(
     name="SOAK",
 )
 
+EXPECTED = (
+    "echo",
+    "later",
+    "block",
+    "fail",
+    "download",
+    "upload",
+    "give",
+    "take",
+    "streams finished",
+    "streams aborted",
+    "streams disconnected",
+    "streams failed",
+    "clients over unix",
+    "clients over tls",
+    "clients after sasl",
+)
+"""What has to have been done for a soak to have been one."""
 
-class _Download(StreamEnd):
-    def __init__(self, chunks: int) -> None:
+
+class _End(StreamEnd):
+    """Counts how streams end."""
+
+    def __init__(self, done: Counter[str]) -> None:
+        self._done = done
+
+    def finishReceived(self) -> None:
+        self._done["streams finished"] += 1
+
+    def streamLost(self, reason: Exception) -> None:
+        hows = {"the client aborted the stream": "aborted", "the client disconnected": "disconnected"}
+        self._done["streams " + hows.get(str(reason), "failed")] += 1
+
+
+class _Download(_End):
+    def __init__(self, done: Counter[str], chunks: int) -> None:
+        super().__init__(done)
         self._left = chunks
         self._paused = False
 
@@ -111,10 +145,11 @@ class _Download(StreamEnd):
         self._left = 0
 
 
-class _Upload(StreamEnd):
+class _Upload(_End):
     """Takes its time with every seventh packet, and fails at the hundredth."""
 
-    def __init__(self) -> None:
+    def __init__(self, done: Counter[str]) -> None:
+        super().__init__(done)
         self._count = 0
 
     def dataReceived(self, data: bytes) -> Deferred[None] | None:
@@ -130,52 +165,49 @@ class _Upload(StreamEnd):
 
 
 class Soak:
-    """Provides L{ISoak}."""
+    """Provides L{ISoak} to one client."""
 
-    def __init__(self, client: ServerClient) -> None:
+    def __init__(self, client: ServerClient, done: Counter[str]) -> None:
+        """@param done: counts what is done, for all clients."""
         self._client = client
+        self._done = done
+        done[f"clients over {client.transportKind}"] += 1
+        if client.identity.saslUser is not None:
+            done["clients after sasl"] += 1
 
     def status(self) -> str:
-        gc.collect()
-        server = self._client.server
-        others = [each for each in server.clients.values() if each is not self._client]
-        with open("/proc/self/statm") as statm:
-            pages = int(statm.read().split()[1])
-        return json.dumps(
-            {
-                "clients": len(others),
-                "streams": sum(len(each.connection.streams) for each in others),
-                "in progress": sum(each.connection.inProgress for each in others),
-                "clients in memory": sum(isinstance(each, ServerClient) for each in gc.get_objects()) - 1,
-                "streams in memory": sum(isinstance(each, ServerStream) for each in gc.get_objects()),
-                "descriptors": len(os.listdir("/proc/self/fd")),
-                "threads": threading.active_count(),
-                "resident": pages * os.sysconf("SC_PAGESIZE"),
-            }
-        )
+        return json.dumps({"held": heldBy(self._client), "done": self._done})
 
     def echo(self, data: bytes) -> bytes:
+        self._done["echo"] += 1
         self._client.events(SOAK).happened(len(data), "x" * 200)
         return data
 
     def later(self, milliseconds: int) -> Deferred[None]:
+        self._done["later"] += 1
         return deferLater(reactor, milliseconds / 1000, lambda: None)
 
     @blocking
     def block(self, milliseconds: int) -> None:
         time.sleep(milliseconds / 1000)
+        self._done["block"] += 1
 
     def fail(self, text: str) -> None:
+        self._done["fail"] += 1
         raise RemoteError.of(ErrorNumber.OPERATION_FAILED, text)
 
     def download(self, chunks: int, flags: int) -> _Download:
-        return _Download(chunks)
+        self._done["download"] += 1
+        return _Download(self._done, chunks)
 
     def upload(self, flags: int) -> _Upload:
-        return _Upload()
+        self._done["upload"] += 1
+        return _Upload(self._done)
 
     def give(self, count: int) -> list[int]:
+        self._done["give"] += 1
         return [os.open("/dev/null", os.O_RDONLY) for _ in range(count)]
 
     def take(self, count: int, fds: list[int]) -> int:
+        self._done["take"] += 1
         return len(fds)
