@@ -4,7 +4,7 @@ One command: C{python -m tests.soak}, five minutes; CI runs C{--seconds 60}. It 
 line that says what was done, or with 1 and what was left behind.
 
 What it notices was tried with leaks put into a copy of the server, in 20 seconds each: a client, a stream, a
-descriptor, a file, a thread, a timer or a TLS session that stays, a subscription that outlives its client, and
-1 KiB a connection, in many pieces or in one. What it does not: less than 128 KiB in all, so in a short run what
-few connections leave.
+descriptor, a file, a thread, a timer or a TLS session that stays, a subscription that outlives its client,
+and 1 KiB a connection, in many pieces or in one. What it does not: less than 128 KiB in all, so in a short
+run what few connections leave.
 """
