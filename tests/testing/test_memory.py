@@ -134,15 +134,17 @@ class Transports(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.here.received, [])
 
-    def test_losing_when_the_other_side_has_gone_already_and_was_not_read(self) -> None:
-        self.here.transport.pauseProducing()
-        self.there.transport.write(b"unheard")
-        self.there.transport.loseConnection()
-        self.clock.advance(0)
-        self.assertEqual(self.here.lost, [])
-        self.here.transport.loseConnection()
-        self.clock.advance(0)
-        self.assertEqual((self.here.received, self.here.lost), ([], [ConnectionDone]))
+    def test_losing_or_aborting_when_the_other_side_has_gone_already_and_was_not_read(self) -> None:
+        for end in (StrictTransport.loseConnection, StrictTransport.abortConnection):
+            self.join()
+            self.here.transport.pauseProducing()
+            self.there.transport.write(b"unheard")
+            self.there.transport.loseConnection()
+            self.clock.advance(0)
+            self.assertEqual(self.here.lost, [])
+            end(self.here.transport)
+            self.clock.advance(0)
+            self.assertEqual((self.here.received, self.here.lost), ([], [ConnectionDone]))
 
     def test_losing_waits_for_a_reader_that_is_paused(self) -> None:
         self.join(window=10)

@@ -104,9 +104,13 @@ class StrictTransport:
 
     def abortConnection(self) -> None:
         """Close in the next turn; drop what was not sent or not read."""
-        if self.connected and self._reason is None:
-            self._end(ConnectionAborted())
-            self.peer._end(ConnectionLost("the peer aborted the connection"))
+        if self.connected:
+            # Also of a peer that has gone already.
+            self._unread.clear()
+            self._wake()
+            if self._reason is None:
+                self._end(ConnectionAborted())
+                self.peer._end(ConnectionLost("the peer aborted the connection"))
 
     def getPeer(self) -> IAddress:
         """The other end's address."""
