@@ -22,7 +22,10 @@ from virnet.client.stream import ClientStream
 from virnet.client.transfer import TransferError
 from virnet.client.transfer.sources import Source, fileSource
 from virnet.client.transfer.targets import PipeTarget
+from virnet.errors import RemoteError
 from virnet.programs.constants import DomainConsoleFlags
+
+CLOSED = "the console was closed by the server"
 
 
 def keyByte(text: str) -> bytes:
@@ -83,7 +86,12 @@ class _Talk:
             each.addErrback(self._failed)
         try:
             why = await self._ended
-            await self._stream.finish()
+            try:
+                await self._stream.finish()
+            except RemoteError:
+                # libvirtd ends the stream of a guest that is gone with an error: that is known already.
+                if why != CLOSED:
+                    raise
             return why
         except Exception:
             self._stream.abort().addErrback(lambda _: None)
@@ -109,7 +117,7 @@ class _Talk:
             await self._screen.write(data)
             if self._timer is not None:
                 self._timer.reset(self._idle)
-        self._end("the console was closed by the server")
+        self._end(CLOSED)
 
     async def _speak(self, escape: bytes | None) -> None:
         while True:
