@@ -29,6 +29,7 @@ from tests.peers import (
     served,
 )
 from tests.streaming import CONSOLE, NUMBER, PROGRAM, UPLOAD, Provider, RecordingEnd, packet, streamingProgram
+from virnet.errors import ConnectionLost
 from virnet.programs.base import Procedure, Program
 from virnet.server import NetServer
 from virnet.server.stream import ProtocolEnd, streamError
@@ -334,13 +335,25 @@ class CleaningUp(Streaming):
     """What happens when a connection is gone, in which order."""
 
     def test_keepalive_then_streams_then_what_belongs_to_the_connection(self) -> None:
+        for end in (
+            lambda: self.session.transport.abortConnection(),
+            lambda: self.session.transport.loseConnection(),
+            lambda: self.session.client.abort(ConnectionLost("enough")),
+            lambda: self.session.transport.write(bytes(4)),
+        ):
+            self.setUp()
+            self.checkOrder(end)
+
+    def checkOrder(self, end: Callable[[], object]) -> None:
+        """Have a connection end in some way, and see what happens in which order."""
         order: list[str] = []
-        client, server = self.session.client, self.session.server
+        client, server, clock = self.session.client, self.session.server, self.session.clock
 
         class Noting(RecordingEnd):
             def streamLost(self, reason: Exception) -> None:
                 super().streamLost(reason)
-                order.append(f"stream lost, {len(server.reactor.getDelayedCalls())} timers")
+                timers = [each for each in clock.getDelayedCalls() if each.getTime() > clock.seconds()]
+                order.append(f"stream lost, {len(timers)} timers")
 
         self.makeEnd = Noting
         client.useKeepAlive()
@@ -348,8 +361,8 @@ class CleaningUp(Streaming):
         self.upload(2)
         self.assertEqual(len(server.reactor.getDelayedCalls()), 1)
         client.onDisconnect(lambda: order.append(f"cleaned up, {len(server.clients)} client"))
-        self.session.transport.abortConnection()
-        self.session.clock.advance(0)
+        end()
+        clock.advance(0)
         self.assertEqual(order, ["stream lost, 0 timers"] * 2 + ["cleaned up, 1 client"])
         self.assertEqual(server.clients, {})
 

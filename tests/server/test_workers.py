@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import queue
 import threading
 import weakref
@@ -258,13 +257,11 @@ class WhatAJobDoes(_Case):
             """Something to refer to."""
 
         client, pool = Client(), self.pool(1, 1)
-        known = weakref.ref(client)
-        pool.run(LOW, lambda client=client: None)
+        letGo = threading.Event()
+        weakref.finalize(client, letGo.set)
+        self.clock.takeUntil(pool.run(LOW, lambda client: None, client))
         del client
-        # When this one has ended its worker has let go of the one before.
-        self.clock.takeUntil(pool.run(LOW, lambda: None))
-        gc.collect()
-        self.assertIs(known(), None)
+        self.assertTrue(letGo.wait(PATIENCE))
 
 
 class Ending(_Case):
