@@ -9,7 +9,7 @@ Who wants lines in a log: L{virnet.daemon.probes}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -116,22 +116,37 @@ def objectDispose(obj: object) -> None:
         OBJECT_DISPOSE(obj)
 
 
-def matching(pattern: str) -> Iterator[Probe]:
-    """The probes whose names match a shell pattern, like C{rpc_server_client_msg_*}."""
-    return (probe for name, probe in PROBES.items() if fnmatchcase(name, pattern))
+def matching(*patterns: str) -> list[Probe]:
+    """The probes whose names match shell patterns, like C{rpc_server_client_msg_*}, each once.
+
+    @raise ValueError: a pattern matches no name; says which are like it.
+    """
+    found: dict[str, Probe] = {}
+    for pattern in patterns:
+        matched = {name: probe for name, probe in PROBES.items() if fnmatchcase(name, pattern)}
+        if not matched:
+            raise ValueError(f"no probe matches {pattern!r}; {_meant(pattern)}")
+        found.update(matched)
+    return list(found.values())
 
 
-def subscribe(pattern: str, listener: Listener) -> Callable[[], None]:
+def _meant(pattern: str) -> str:
+    # Takes a while to load, and nobody else needs it.
+    from difflib import get_close_matches
+
+    near = get_close_matches(pattern, PROBES, 3)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(PROBES))}"
+
+
+def subscribe(patterns: str | Iterable[str], listener: Listener) -> Callable[[], None]:
     """Have something called whenever a probe fires.
 
-    @param pattern: a shell pattern for names.
+    @param patterns: a shell pattern for names, or several. A probe that matches more than one fires once.
     @param listener: called with the probe and the tuple of its values.
     @return: call it to end the subscription.
     @raise ValueError: no probe has such a name.
     """
-    probes = list(matching(pattern))
-    if not probes:
-        raise ValueError(f"no probe matches {pattern!r}")
+    probes = matching(*((patterns,) if isinstance(patterns, str) else patterns))
     for probe in probes:
         probe.listeners = (*probe.listeners, listener)
 

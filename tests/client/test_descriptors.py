@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -16,6 +16,7 @@ from tests.server.sockets import SocketTestCase
 from tests.streaming import PROGRAM
 from virnet.client import NetClient
 from virnet.errors import LocalProtocolError
+from virnet.probes import Probe, subscribe
 
 
 class Sending(SocketTestCase):
@@ -46,6 +47,45 @@ class Sending(SocketTestCase):
         for result, total in zip(results, (0, 0, 1, 496), strict=True):
             got = yield result
             self.assertEqual(got, total)
+
+    @inlineCallbacks
+    def test_R161_probes_tell_of_each_at_both_ends(self) -> Any:
+        client = yield self.connected()
+        fired: list[tuple[str, object, int]] = []
+
+        def heard(probe: Probe, values: tuple[Any, ...]) -> None:
+            transport, fd = values
+            fired.append((probe.name, transport, os.fstat(fd).st_size))
+
+        self.addCleanup(subscribe("rpc_socket_*_fd", heard))
+        yield client.call(FILES.byName["sizes"], (2,), [self.file(1), self.file(2)])
+        (server,) = self.server.clients.values()
+        ours, theirs = client.transport, server.transport
+        self.assertEqual(
+            fired,
+            [
+                ("rpc_socket_send_fd", ours, 1),
+                ("rpc_socket_send_fd", ours, 2),
+                ("rpc_socket_recv_fd", theirs, 1),
+                ("rpc_socket_recv_fd", theirs, 2),
+            ],
+        )
+
+    @inlineCallbacks
+    def test_R161_sockets_have_a_descriptor_a_process_and_addresses(self) -> Any:
+        fired: list[tuple[Any, ...]] = []
+        self.addCleanup(subscribe("rpc_socket_new", lambda probe, values: fired.append(values)))
+        client = yield self.connected()
+        yield client.program(ECHO).echo("both are there")
+        (server,) = self.server.clients.values()
+        ours, theirs = client.transport, cast(Any, server.transport)
+        self.assertCountEqual(
+            fired,
+            [
+                (theirs, theirs.fileno(), -1, os.getpid(), self.path, ""),
+                (ours, ours.fileno(), -1, os.getpid(), "", self.path),
+            ],
+        )
 
     @inlineCallbacks
     def test_one_that_is_not_open_is_the_callers_mistake_and_nothing_is_sent(self) -> Any:

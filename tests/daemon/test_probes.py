@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -77,6 +78,46 @@ class R161(_Case):
             ["rpc_client_dispose", "rpc_server_client_dispose", "rpc_socket_dispose", "rpc_socket_dispose"],
         )
 
+    def test_R161_who_a_client_is_and_what_it_goes_over(self) -> None:
+        fired = self.watch("rpc_*")
+        pair = self.pair()
+        client, server = pair.client, pair.serverClient
+        self.assertCountEqual(
+            fired,
+            [
+                ("rpc_socket_new", (client.transport, -1, -1, 0, "client", "server")),
+                ("rpc_client_new", (client, client.transport)),
+                ("rpc_socket_new", (server.transport, -1, -1, 0, "server", "client")),
+                ("rpc_server_client_new", (server, server.transport)),
+            ],
+        )
+        transports = client.transport, server.transport
+        fired.clear()
+        client.close()
+        pair.flush()
+        self.assertCountEqual(
+            fired,
+            [
+                ("rpc_client_dispose", (client,)),
+                ("rpc_server_client_dispose", (server,)),
+                *(("rpc_socket_dispose", (each,)) for each in transports),
+            ],
+        )
+
+    def test_R161_nothing_is_told_where_nobody_listens(self) -> None:
+        def told(probe: Probe, *values: object) -> None:
+            self.fail(f"{probe} was called")
+
+        self.patch(Probe, "__call__", told)
+        pair = self.pair()
+        pair.serverClient.useKeepAlive()
+        pair.client.program(ECHO).echo("hello")
+        pair.flush()
+        pair.clock.advance(1)
+        pair.flush()
+        pair.client.close()
+        pair.flush()
+
     def test_R161_keepalive(self) -> None:
         pair = self.pair()
         fired = self.watch("rpc_keepalive_*")
@@ -131,6 +172,14 @@ class R161(_Case):
             [("object_dispose", (each,)) for each in (watch, pair.client, client)],
         )
 
+    def test_R161_a_server_is_an_object_while_it_runs(self) -> None:
+        server = NetServer(Clock(), [], minWorkers=0, prioWorkers=0)
+        fired = self.watch("object_*")
+        server.startService()
+        self.assertEqual(fired, [("object_new", (server, "NetServer"))])
+        self.successResultOf(server.stopService())
+        self.assertEqual(fired[1:], [("object_dispose", (server,))])
+
     def test_R161_an_open_stream_is_an_object_at_both_ends(self) -> None:
         pair = connectedPair(NetServer(Clock(), [streamingProgram(Provider(RecordingEnd))]))
         fired = self.watch("object_*")
@@ -153,6 +202,30 @@ class Subscriptions(_Case):
     def test_a_pattern_that_matches_nothing_is_a_mistake(self) -> None:
         with self.assertRaisesRegex(ValueError, "no probe matches 'rpc_nonsense'"):
             subscribe("rpc_nonsense", lambda probe, values: None)
+
+    def test_one_that_is_like_a_name_is_answered_with_that(self) -> None:
+        with self.assertRaisesRegex(
+            ValueError, r"no probe matches 'rpc_sockt_new'; did you mean rpc_socket_new"
+        ):
+            subscribe(["*", "rpc_sockt_new"], lambda probe, values: None)
+        self.assertEqual([each for each in PROBES.values() if each.listeners], [])
+        with self.assertRaisesRegex(
+            ValueError, r"no probe matches '%%'; there are event_poll_add_handle, .*"
+        ):
+            subscribe("%%", lambda probe, values: None)
+
+    def test_one_that_matches_twice_fires_once(self) -> None:
+        fired: list[str] = []
+        patterns = ["rpc_client_*", "rpc_*_new", "rpc_socket_dispose"]
+        unsubscribe = subscribe(patterns, lambda probe, values: fired.append(probe.name))
+        pair = self.pair()
+        self.assertEqual(fired.count("rpc_client_new"), 1)
+        self.assertEqual(fired.count("rpc_socket_new"), 2)
+        unsubscribe()
+        fired.clear()
+        pair.client.close()
+        pair.flush()
+        self.assertEqual(fired, [])
 
     def test_it_ends(self) -> None:
         unsubscribe: Callable[[], None] = subscribe("*", lambda probe, values: self.fail("called"))
@@ -191,17 +264,43 @@ class Lines(_Case):
         said = describe(PROBES["rpc_server_client_auth_fail"], ("me", 1))
         self.assertEqual(said, "client=me authtype=sasl")
 
+    def test_connections_of_one_peer_can_be_told_apart(self) -> None:
+        class Peer:
+            peer = "UNIX pid 1 uid 2"
+
+        one, other = Peer(), Peer()
+        said = [describe(PROBES["rpc_server_client_dispose"], (each,)) for each in (one, other)]
+        self.assertEqual(said[0], f"client='Peer@{id(one):#x} UNIX pid 1 uid 2'")
+        self.assertNotEqual(*said)
+
+    def test_values_are_words_of_a_shell(self) -> None:
+        def called() -> None:
+            """Is called back."""
+
+        values = (3, 5, 1, called, None, "two words")
+        said = describe(PROBES["event_poll_add_handle"], values)
+        name = f"{type(self).__name__}.test_values_are_words_of_a_shell.<locals>.called"
+        self.assertEqual(said, f"watch=3 fd=5 events=1 cb={name}@{id(called):#x} opaque=None ff='two words'")
+        said = describe(PROBES["rpc_tls_context_session_deny"], (None, None, "CN=a,O=b\n\x1b[1m"))
+        self.assertEqual(shlex.split(said)[2], r"dname='CN=a,O=b\n\x1b[1m'")
+
     def test_numbers_without_names_stay(self) -> None:
         said = describe(PROBES["rpc_client_msg_rx"], ("me", 28, 5, 1, 23, 9, 77, 7))
         self.assertEqual(said, "client=me len=28 prog=5 vers=1 proc=23 type=9 status=77 serial=7")
 
     def test_a_trace_is_structured_events(self) -> None:
         events: list[dict[str, Any]] = []
-        self.addCleanup(trace("rpc_client_msg_*", Logger(namespace="test", observer=_Observer(events))))
+        self.addCleanup(
+            trace("rpc_client_msg_*", "*_msg_rx", log=Logger(namespace="test", observer=_Observer(events)))
+        )
         pair = self.pair()
         pair.client.program(ECHO).ping()
         pair.flush()
-        self.assertEqual([each["probe"] for each in events], ["rpc_client_msg_tx_queue", "rpc_client_msg_rx"])
         self.assertEqual(
-            [(each["proc"], each["type"], each["status"]) for each in events], [(1, 0, 0), (1, 1, 0)]
+            [each["probe"] for each in events],
+            ["rpc_client_msg_tx_queue", "rpc_server_client_msg_rx", "rpc_client_msg_rx"],
+        )
+        self.assertEqual(
+            [(each["proc"], each["type"], each["status"]) for each in events],
+            [(1, 0, 0), (1, 0, 0), (1, 1, 0)],
         )

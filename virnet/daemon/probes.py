@@ -2,11 +2,15 @@
 
 Programs, procedures, types and statuses are shown by name: what a person reads is C{REMOTE
 domainLookupByName CALL OK}, what a program reads are the fields of the event, with the numbers.
+
+Objects are shown by kind and address, connections with their peer besides: several may have the same peer,
+and lines of one have to be found. What has blanks in it is quoted as a shell would have it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from shlex import quote
 from typing import Any
 
 from twisted.logger import Logger
@@ -23,10 +27,10 @@ _PROGRAMS: dict[tuple[int, int], Program[Any]] = {
 }
 
 
-def trace(pattern: str, log: Logger = _log) -> Callable[[], None]:
-    """Log every probe whose name matches, at level info.
+def trace(*patterns: str, log: Logger = _log) -> Callable[[], None]:
+    """Log every probe whose name matches, at level info, in one line even if it matches more than once.
 
-    @param pattern: a shell pattern, like C{rpc_server_client_msg_*}.
+    @param patterns: shell patterns, like C{rpc_server_client_msg_*}.
     @return: call it to stop.
     @raise ValueError: no probe has such a name.
     """
@@ -35,7 +39,7 @@ def trace(pattern: str, log: Logger = _log) -> Callable[[], None]:
         fields = dict(zip(probe.fields, values, strict=True))
         log.info("{probe} {words}", probe=probe.name, words=describe(probe, values), **fields)
 
-    return subscribe(pattern, write)
+    return subscribe(patterns, write)
 
 
 def describe(probe: Probe, values: tuple[Any, ...]) -> str:
@@ -48,16 +52,21 @@ def describe(probe: Probe, values: tuple[Any, ...]) -> str:
         "type": lambda number: _member(MessageType, number),
         "status": lambda number: _member(MessageStatus, number),
         "authtype": AUTH_TYPES.get,
-        "client": lambda client: getattr(client, "peer", None),
-        "ka": lambda client: getattr(client, "peer", None),
     }
     return " ".join(
-        f"{field}={(names.get(field) or _nothing)(value) or value}" for field, value in fields.items()
+        f"{field}={names.get(field, _text)(value) or _text(value)}" for field, value in fields.items()
     )
 
 
-def _nothing(_: object) -> None:
-    return None
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return quote(value if value.isprintable() else ascii(value))
+    if value is None or isinstance(value, int | float):
+        return str(value)
+    kind = getattr(value, "__qualname__", None) or type(value).__name__
+    peer = getattr(value, "peer", None)
+    text = f"{kind}@{id(value):#x}"
+    return quote(f"{text} {peer}") if isinstance(peer, str) else text
 
 
 def _procedure(program: Program[Any] | None, number: int) -> str | None:

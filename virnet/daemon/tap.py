@@ -49,7 +49,7 @@ from virnet.limits import (
     SASL_MIN_SSF_CONFIGURED,
     SERVER_KEEPALIVE_COUNT,
 )
-from virnet.probes import PROBES, matching
+from virnet.probes import matching
 from virnet.programs import LXC, QEMU, REMOTE
 from virnet.security.access import RuleError, RuleFile
 from virnet.security.saslcontext import MECHANISMS
@@ -160,8 +160,10 @@ class Options(usage.Options, AuthOptionMixin):
 
     def opt_trace(self, pattern: str) -> None:
         """Log every probe whose name matches, like 'rpc_server_client_msg_*'. May be given several times."""
-        if not any(matching(pattern)):
-            raise usage.UsageError(f"no probe matches {pattern!r}; there are {', '.join(sorted(PROBES))}")
+        try:
+            matching(pattern)
+        except ValueError as e:
+            raise usage.UsageError(f"--trace: {e}") from e
         self["trace"].append(pattern)
 
     def opt_sasl_mechanism(self, name: str) -> None:
@@ -268,8 +270,7 @@ def makeService(options: Options) -> IService:
         raise CannotStart(str(e)) from e
     except ValueError as e:
         raise CannotStart(str(e), USAGE) from e
-    for pattern in options["trace"]:
-        trace(pattern)
+    trace(*options["trace"])
     if any(probe.listeners for probe in matching("event_poll_*")):
         traceLoop(reactor)
     reactor.callWhenRunning(_heedSignals, reactor, daemon)

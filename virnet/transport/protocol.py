@@ -14,6 +14,7 @@ import termios
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IAddress, IDelayedCall, IFileDescriptorReceiver, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -118,7 +119,8 @@ class RPCProtocol(Protocol):
         if SOCKET_NEW.listeners:
             fileno = handle.fileno() if handle is not None else -1
             pid = (peerCredentials(handle) or (0,))[0]
-            SOCKET_NEW(transport, fileno, -1, pid, str(transport.getHost()), str(transport.getPeer()))
+            here, there = _addressText(transport.getHost()), _addressText(transport.getPeer())
+            SOCKET_NEW(transport, fileno, -1, pid, here, there)
         objectNew(self)
         if self.probeNew.listeners:
             self.probeNew(self, transport)
@@ -369,6 +371,16 @@ class RPCProtocol(Protocol):
 def _unreadBytes(sock: socket.socket) -> int:
     count: int = _INT.unpack(fcntl.ioctl(sock, termios.FIONREAD, bytes(_INT.size)))[0]
     return count
+
+
+def _addressText(address: IAddress) -> str:
+    """C{HOST:PORT}, a path, or nothing: a UNIX client has none."""
+    host = getattr(address, "host", None)
+    if host is not None:
+        return f"{host}:{getattr(address, 'port', '?')}"
+    if isinstance(address, UNIXAddress):
+        return os.fsdecode(address.name or b"")
+    return str(address)
 
 
 def describePeer(address: IAddress, sock: socket.socket | None) -> str:
