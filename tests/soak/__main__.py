@@ -39,8 +39,8 @@ reactor: Any = installed
 PROCESSES = 4
 #: Seconds within which everything of clients that are gone must be gone too.
 SETTLING = 20
-#: Seconds within which half of the clients have to be there.
-COMING = 60
+#: Seconds within which a third of the clients has to be there at once: the others come or go.
+COMING = 120
 #: Seconds within which the server has to say how it is, however much it has to do.
 ANSWERING = 30
 #: Bytes and numbers by which what the server holds may differ between two times at which nobody is there:
@@ -143,7 +143,7 @@ class Soak:
         """
         self.startMissing()
         coming = time.monotonic() + COMING
-        while (await self.watch()).held["clients"] < self.clients / 2:
+        while (await self.watch()).held["clients"] < self.clients / 3:
             if time.monotonic() > coming:
                 raise Failed(f"no more than {self.most} of {self.clients} clients were there at once")
             await self.pause(0.5)
