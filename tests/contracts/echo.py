@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IStreamClientEnd
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
-from tests.contracts.transport import MUCH, End, HalfCloseableEnd, pattern
+from tests.contracts.ends import MUCH, End, HalfCloseableEnd, pattern
 from virnet.transport.writethrough import senderFor
 
 if TYPE_CHECKING:

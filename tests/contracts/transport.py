@@ -7,251 +7,32 @@ second is an ordinary protocol on an ordinary transport, to read, to write, and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from itertools import product
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import (
-    IAddress,
-    IHalfCloseableProtocol,
-    IHandshakeListener,
-    IPullProducer,
-    IPushProducer,
-)
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IAddress
 
-reactor: Any = _reactor
+from tests.contracts.ends import (
+    LARGE,
+    MUCH,
+    End,
+    HalfCloseableEnd,
+    Leaver,
+    Puller,
+    Pusher,
+    Sender,
+    pattern,
+    plain,
+    turns,
+)
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import TestCase as _Mixin
 else:
     # A contract is run where it is mixed in, and only there.
     _Mixin = object
-
-LARGE = 32 * 1024 * 1024
-"""The largest thing virnet ever writes at once, a message of 32 MiB."""
-
-MUCH = 8 * 1024 * 1024
-"""More than sockets and transports take in while nobody reads."""
-
-
-@cache
-def pattern(size: int) -> bytes:
-    """Bytes in which no piece can be lost, moved or doubled unseen."""
-    return Random(size).randbytes(size)
-
-
-async def turns(count: int = 5) -> None:
-    """Let the reactor turn: whatever would happen at once has happened then."""
-    for _ in range(count):
-        await deferLater(reactor, 0)
-
-
-Sender = Callable[[Any], Any]
-"""Makes the transport under test from Twisted's."""
-
-
-def plain(transport: Any) -> Any:
-    """Twisted's own is the one under test."""
-    return transport
-
-
-class End(Protocol):
-    """One end of a connection; records what happens.
-
-    @ivar out: the transport under test, or this end's ordinary one.
-    @ivar lost: why the connection ended; C{None} while it lasts.
-    @ivar onMade: called at the end of C{connectionMade}.
-    @ivar onData: called with what C{dataReceived} got.
-    """
-
-    def __init__(self, sender: Sender = plain) -> None:
-        self._sender = sender
-        self._chunks: list[bytes] = []
-        self._count = 0
-        self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
-        self.out: Any = None
-        self.lost: Failure | None = None
-        self.onMade: Callable[[], object] = lambda: None
-        self.onData: Callable[[bytes], object] = lambda data: None
-
-    @property
-    def received(self) -> bytes:
-        """Everything so far."""
-        return b"".join(self._chunks)
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something holds; it is looked at whenever something happens here."""
-        if not condition():
-            deferred: Deferred[None] = Deferred()
-            self._waiting.append((condition, deferred))
-            await deferred
-
-    async def has(self, count: int) -> bytes:
-        """Wait until so many bytes were received."""
-        await self.until(lambda: self._count >= count or self.lost is not None)
-        return self.received
-
-    async def isLost(self) -> Failure:
-        """Wait for the end of the connection."""
-        await self.until(lambda: self.lost is not None)
-        assert self.lost is not None
-        return self.lost
-
-    def happened(self) -> None:
-        """Look whether somebody waited for this."""
-        for entry in list(self._waiting):
-            condition, deferred = entry
-            if condition():
-                self._waiting.remove(entry)
-                deferred.callback(None)
-
-    def connectionMade(self) -> None:
-        self.out = self._sender(self.transport)
-        self.onMade()
-        self.happened()
-
-    def dataReceived(self, data: bytes) -> None:
-        assert self.lost is None, "data after the end"
-        self._chunks.append(data)
-        self._count += len(data)
-        self.onData(data)
-        self.happened()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        assert self.lost is None, "the connection was lost twice"
-        self.lost = reason
-        # What a sender of ours needs to be told, and RPCProtocol tells it.
-        discard = getattr(self.out, "discard", None)
-        if discard is not None:
-            discard()
-        self.happened()
-
-    def readSlowly(self) -> None:
-        """From now on, read once in every few turns of the reactor."""
-
-        def pause(data: bytes) -> None:
-            self.out.pauseProducing()
-            reactor.callLater(0, reactor.callLater, 0, self._readOn)
-
-        self.onData = pause
-
-    def _readOn(self) -> None:
-        if self.lost is None:
-            self.out.resumeProducing()
-
-
-@implementer(IHandshakeListener)
-class SecuredEnd(End):
-    """An end that knows when TLS has shaken hands.
-
-    Not every end may: Twisted's client endpoints pass on the last of the optional interfaces alone.
-
-    @ivar secured: it has.
-    """
-
-    secured = False
-
-    def handshakeCompleted(self) -> None:
-        """Record it."""
-        self.secured = True
-        self.happened()
-
-
-@implementer(IHalfCloseableProtocol)
-class HalfCloseableEnd(End):
-    """Goes on when one direction has ended.
-
-    @ivar readEnded: the other end sends no more.
-    @ivar writeEnded: this end can send no more.
-    """
-
-    readEnded = False
-    writeEnded = False
-
-    def readConnectionLost(self) -> None:
-        """Record it."""
-        self.readEnded = True
-        self.happened()
-
-    def writeConnectionLost(self) -> None:
-        """Record it."""
-        self.writeEnded = True
-        self.happened()
-
-
-@implementer(IPushProducer)
-class Pusher:
-    """Writes pieces of a text until it is paused.
-
-    @ivar calls: what it was told.
-    """
-
-    def __init__(self, end: End, data: bytes, piece: int = 16384) -> None:
-        self._end = end
-        self._data = data
-        self._piece = piece
-        self.written = 0
-        self.paused = False
-        self.calls: list[str] = []
-
-    def push(self) -> None:
-        """Write until paused, or until everything is written; then unregister."""
-        while not self.paused:
-            if self.written >= len(self._data):
-                self._end.out.unregisterProducer()
-                return
-            piece = self._data[self.written : self.written + self._piece]
-            self.written += len(piece)
-            self._end.out.write(piece)
-
-    def pauseProducing(self) -> None:
-        self.calls.append("pause")
-        self.paused = True
-
-    def resumeProducing(self) -> None:
-        self.calls.append("resume")
-        self.paused = False
-        self.push()
-
-    def stopProducing(self) -> None:
-        self.calls.append("stop")
-        self.paused = True
-
-
-@implementer(IPullProducer)
-class Puller:
-    """Writes one piece when asked.
-
-    @ivar asked: how often that was.
-    @ivar stopped: how often it was told to stop.
-    """
-
-    def __init__(self, end: End, data: bytes, piece: int = 65536) -> None:
-        self._end = end
-        self._data = data
-        self._piece = piece
-        self._written = 0
-        self.asked = 0
-        self.stopped = 0
-
-    def resumeProducing(self) -> None:
-        self.asked += 1
-        if self._written >= len(self._data):
-            self._end.out.unregisterProducer()
-            return
-        piece = self._data[self._written : self._written + self._piece]
-        self._written += len(piece)
-        self._end.out.write(piece)
-
-    def stopProducing(self) -> None:
-        self.stopped += 1
 
 
 class TransportContract(_Mixin):
@@ -422,7 +203,70 @@ class TransportContract(_Mixin):
         ours.out.registerProducer(producer, True)
         self.assertEqual(producer.calls, ["stop"])
 
+    async def test_a_push_producer_that_leaves_while_it_is_paused_is_left_alone(self) -> None:
+        ours, theirs = await self.connect()
+        theirs.out.pauseProducing()
+        producer = Pusher(ours, bytes(MUCH))
+        ours.out.registerProducer(producer, True)
+        producer.push()
+        await turns()
+        ours.out.unregisterProducer()
+        calls = list(producer.calls)
+        theirs.out.resumeProducing()
+        self.assertEqual(len(await theirs.has(producer.written)), producer.written)
+        await turns()
+        self.assertEqual(producer.calls, calls)
+        await self.finish(ours, theirs)
+
+    async def test_a_push_producer_behind_another_is_held_back_too(self) -> None:
+        ours, theirs = await self.connect()
+        for round in range(2):
+            theirs.out.pauseProducing()
+            producer = Pusher(ours, pattern(MUCH))
+            ours.out.registerProducer(producer, True)
+            producer.push()
+            await turns()
+            self.assertTrue(producer.paused)
+            theirs.out.resumeProducing()
+            self.assertTrue((await theirs.has((round + 1) * MUCH))[round * MUCH :] == pattern(MUCH))
+            await turns()
+        await self.finish(ours, theirs)
+
     # Reading
+
+    async def test_reading_goes_on_while_what_was_written_waits(self) -> None:
+        ours, theirs = await self.connect()
+        theirs.out.pauseProducing()
+        ours.out.write(bytes(MUCH))
+        await turns()
+        theirs.out.write(b"still talking")
+        self.assertEqual(await ours.has(13), b"still talking")
+        await self.finish(ours, theirs)
+
+    async def test_writing_goes_on_while_reading_is_paused(self) -> None:
+        ours, theirs = await self.connect()
+        ours.out.pauseProducing()
+        theirs.out.write(b"not now")
+        data = pattern(MUCH)
+        ours.out.write(data)
+        self.assertTrue(await theirs.has(MUCH) == data)
+        self.assertEqual(ours.received, b"")
+        await self.finish(ours, theirs)
+
+    async def test_pausing_or_resuming_twice_is_the_same_as_once(self) -> None:
+        ours, theirs = await self.connect()
+        ours.out.pauseProducing()
+        ours.out.pauseProducing()
+        theirs.out.write(b"x")
+        await turns(20)
+        self.assertEqual(ours.received, b"")
+        ours.out.resumeProducing()
+        ours.out.resumeProducing()
+        self.assertEqual(await ours.has(1), b"x")
+        ours.out.resumeProducing()
+        theirs.out.write(b"y")
+        self.assertEqual(await ours.has(2), b"xy")
+        await self.finish(ours, theirs)
 
     async def test_nothing_is_read_while_reading_is_paused(self) -> None:
         ours, theirs = await self.connect()
@@ -570,6 +414,8 @@ class TransportContract(_Mixin):
             ours.out.write(b"too late")
             ours.out.writeSequence([b"too", b"late"])
             ours.out.unregisterProducer()
+            ours.out.pauseProducing()
+            ours.out.resumeProducing()
             ours.out.loseConnection()
             ours.out.abortConnection()
             await turns()
@@ -616,6 +462,36 @@ class FullContract(TransportContract):
     without its own end, and loses what a pull producer wrote last.
     """
 
+    async def test_a_producer_may_end_the_connection_when_it_is_told_something(self) -> None:
+        for told, how in product(("pause", "resume"), ("loseConnection", "abortConnection")):
+            ours, theirs = await self.connect()
+            producer = Leaver(ours, told, how)
+            theirs.out.pauseProducing()
+            ours.out.registerProducer(producer, True)
+            producer.push()
+            await turns()
+            theirs.out.resumeProducing()
+            await theirs.isLost()
+            await ours.isLost()
+            if how == "abortConnection":
+                # One that has more is told to stop, though the connection was gone for it already.
+                self.assertEqual(producer.calls[-2:], ["pause", "stop"])
+            else:
+                self.assertEqual(len(theirs.received), MUCH)
+
+    async def test_a_producer_that_comes_after_loseConnection_is_waited_for(self) -> None:
+        ours, theirs = await self.connect()
+        theirs.out.pauseProducing()
+        ours.out.write(bytes(MUCH))
+        ours.out.loseConnection()
+        producer = Pusher(ours, bytes(1000))
+        ours.out.registerProducer(producer, True)
+        producer.push()
+        theirs.out.resumeProducing()
+        self.assertEqual(len(await theirs.has(MUCH + 1000)), MUCH + 1000)
+        await theirs.isLost()
+        (await ours.isLost()).trap(ConnectionDone)
+
     async def test_only_bytes_are_taken(self) -> None:
         ours, theirs = await self.connect()
         self.assertRaises(TypeError, ours.out.write, "text")
@@ -644,6 +520,18 @@ class FullContract(TransportContract):
 
 class SocketContract(FullContract):
     """Every transport on a socket of its own does this besides."""
+
+    async def test_what_dataReceived_raises_ends_the_connection(self) -> None:
+        ours, theirs = await self.connect()
+
+        def fail(data: bytes) -> None:
+            raise ValueError("the protocol's fault")
+
+        ours.onData = fail
+        theirs.out.write(b"x")
+        (await ours.isLost()).trap(ValueError)
+        await theirs.isLost()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     async def test_what_the_peer_sent_is_read_although_writing_to_it_fails(self) -> None:
         ours, theirs = await self.connect()

@@ -13,7 +13,7 @@ from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.contracts.transport import reactor
+from tests.contracts.ends import reactor
 from tests.interop.sshd import children
 from tests.interop.support import Virsh, requireTool
 from tests.transport.raw import openDescriptors

@@ -14,7 +14,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.trial.unittest import TestCase
 from zope.interface import Interface
 
-from tests.contracts.transport import reactor, turns
+from tests.contracts.ends import reactor, turns
 from tests.peers import CALL, CALL_WITH_FDS, OK, REPLY, REPLY_WITH_FDS, Message, message
 from tests.transport.raw import RawListener, RawSocket, openDescriptors
 from virnet.client import NetClient

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tests.contracts.transport import reactor
+from tests.contracts.ends import reactor
 from tests.peers import Message, split
 
 

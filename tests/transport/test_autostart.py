@@ -19,7 +19,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.contracts.echo import Only
-from tests.contracts.transport import End, reactor
+from tests.contracts.ends import End, reactor
 from tests.transport.raw import openDescriptors
 from virnet.transport import autostart
 from virnet.transport.autostart import SessionEndpoint

@@ -23,14 +23,8 @@ from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.trial.unittest import TestCase
 
-from tests.contracts.transport import (
-    End,
-    FullContract,
-    SecuredEnd,
-    SocketContract,
-    TransportContract,
-    reactor,
-)
+from tests.contracts.ends import End, SecuredEnd, reactor
+from tests.contracts.transport import FullContract, SocketContract, TransportContract
 from tests.pki import issue, write
 from virnet.security.tlscontext import TLSContext
 from virnet.testing import joined

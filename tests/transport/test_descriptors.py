@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 
-from tests.contracts.transport import reactor, turns
+from tests.contracts.ends import reactor, turns
 from tests.peers import ERROR, OK, REPLY
 from tests.transport.parcels import (
     GIVE,

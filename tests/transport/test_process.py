@@ -27,7 +27,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.contracts.echo import EchoContract, Only
-from tests.contracts.transport import MUCH, End, SocketContract, TransportContract, pattern, reactor
+from tests.contracts.ends import MUCH, End, pattern, reactor
+from tests.contracts.transport import SocketContract, TransportContract
 from tests.transport.raw import openDescriptors
 from virnet.errors import LocalProtocolError
 from virnet.transport.process import STDERR_MAX, CommandAddress, CommandEndpoint, CommandTransport

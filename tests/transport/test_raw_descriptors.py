@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
-from tests.contracts.transport import turns
+from tests.contracts.ends import turns
 from tests.peers import CALL_WITH_FDS, ERROR, OK, REPLY, Message, message
 from tests.transport.parcels import (
     GIVE,

@@ -16,7 +16,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.contracts.echo import Only
-from tests.contracts.transport import End, reactor
+from tests.contracts.ends import End, reactor
 from virnet.errors import URIError
 from virnet.transport.process import CommandEndpoint
 

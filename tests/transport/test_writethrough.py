@@ -14,7 +14,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.contracts.transport import MUCH, End, HalfCloseableEnd, Puller, Pusher, pattern, reactor, turns
+from tests.contracts.ends import MUCH, End, HalfCloseableEnd, Puller, Pusher, pattern, reactor, turns
 from tests.transport.parcels import DescriptorCase, narrow, parcel
 from tests.transport.raw import RawListener, RawSocket
 from virnet.errors import LocalProtocolError

@@ -91,6 +91,9 @@ class StrictTransport:
             self.unsent += data
             self._driveProducer()
             self._wake()
+        elif self._producer is not None and self._streaming and not self._producerPaused:
+            self._producerPaused = True
+            self._producer.pauseProducing()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send bytes in pieces."""

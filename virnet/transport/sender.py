@@ -134,6 +134,8 @@ class BufferedSender:
             raise TypeError(f"a transport takes bytes, not {data!r}")
         if self._gone or (self._closing or self._halfClosing) and self._producer is None:
             closeAll(fds)
+            # One that writes until it is paused would never let the end come.
+            self._pauseProducer()
             return
         message = _Message(data, fds, sent)
         if not self._queue:
