@@ -15,15 +15,18 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import Cooperator
 from twisted.protocols.basic import FileSender
+from twisted.web.client import FileBodyProducer
 from zope.interface import implementer
 
 from tests.client.test_streams import GAVE_UP, Body, Pulled, RecordingConsumer, _Case
-from tests.peers import CONTINUE, ERROR, OK, STREAM, ClientSession
-from tests.streaming import PROGRAM
+from tests.peers import CONTINUE, ERROR, OK, STREAM, ClientSession, RawPeer
+from tests.streaming import PROGRAM, said
 from virnet.client.stream import ClientStream, Hole
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError
 from virnet.limits import HOLE_MAX, PAYLOAD_MAX, STREAM_BUFFER, STREAM_CHUNK
+from virnet.testing.memory import joined
 from virnet.wire.message import encodeError
 from virnet.wire.stream import ClientState
 
@@ -179,7 +182,7 @@ class Refused(_Case):
         self.stream.abort()
         self.tell(OK)
         for _ in range(2):
-            opening = getattr(self.session.client.program(PROGRAM), "upload")(1)  # noqa: B009
+            opening = self.session.client.program(PROGRAM).upload(1)
             (self.call,) = self.session.flush()
             self.session.replyError(self.call, GAVE_UP)
             self.failureResultOf(opening, RemoteError)
@@ -207,7 +210,7 @@ class Together(_Case):
             ending = self.first(getattr(self.stream, operation))
             answer = self.session.send(self.packet(CONTINUE, b"a"), self.packet(ERROR, encodeError(GAVE_UP)))
             self.assertEqual(self.failureResultOf(ending, RemoteError).value.message, "the server gave up")
-            self.assertEqual(said_(answer), [])
+            self.assertEqual(said(answer), [])
             self.failureResultOf(self.stream.finish(), RemoteError)
         self.stream = self.open()
         self.stream.abort()
@@ -254,16 +257,11 @@ class Together(_Case):
             answer = self.session.send(
                 self.packet(CONTINUE, b"a"), self.packet(CONTINUE, b"late"), self.hole(5)
             )
-            self.assertEqual(said_(answer), FINISHED if operation == "finish" else ABORTED)
+            self.assertEqual(said(answer), FINISHED if operation == "finish" else ABORTED)
             self.assertEqual((self.stream._size, self.read()), (0, b""))
             self.tell(OK)
             self.successResultOf(ending)
             self.assertEqual(self.read(), b"")
-
-
-def said_(messages: list[Any]) -> list[tuple[int, int, bytes]]:
-    """What messages have to say."""
-    return [(each.type, each.status, each.payload) for each in messages]
 
 
 @implementer(IPushProducer)
@@ -305,7 +303,7 @@ class Sources(_Case):
         """It failed, has aborted the stream, and the connection goes on."""
         messages = self.session.flush()
         self.failureResultOf(sending, error)
-        self.assertEqual(said_(messages[-1:]), ABORTED)
+        self.assertEqual(said(messages[-1:]), ABORTED)
         self.tell(OK)
         self.assertUsable()
 
@@ -359,7 +357,7 @@ class Sources(_Case):
             messages = self.session.flush()
             self.failureResultOf(sending, ZeroDivisionError)
             self.assertEqual([each.payload for each in messages], [b"piece"] * pieces + [b""])
-            self.assertEqual(said_(messages[-1:]), ABORTED)
+            self.assertEqual(said(messages[-1:]), ABORTED)
             self.assertFalse(pulled.stopped)
             self.tell(OK)
             self.assertEqual(len(self.session.client._streams), len(before) - 1)
@@ -371,7 +369,7 @@ class Sources(_Case):
         self.session.transport.pauseProducing()
         self.stream.write(bytes(STREAM_CHUNK))
         self.session.transport.resumeProducing()
-        self.assertEqual(said_(self.session.flush()[-1:]), ABORTED)
+        self.assertEqual(said(self.session.flush()[-1:]), ABORTED)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(body.calls, ["resume", "pause", "resume"])
         self.tell(OK)
@@ -510,6 +508,39 @@ class Sources(_Case):
         self.successResultOf(finishing)
         self.assertUsable()
 
+    def body(self, file: Any) -> FileBodyProducer:
+        """Twisted's body of an HTTP request, by the test's clock."""
+        return FileBodyProducer(
+            file, Cooperator(scheduler=lambda call: self.session.clock.callLater(0, call)), readSize=100_000
+        )
+
+    def test_twisted_s_own_body_producer(self) -> None:
+        data = os.urandom(1_000_000)
+        sending = self.begin(self.stream.sendFrom(self.body(io.BytesIO(data))))
+        messages = self.session.flush()
+        self.assertTrue(b"".join(each.payload for each in messages) == data)
+        self.tell(OK)
+        self.assertEqual(self.successResultOf(sending), len(data))
+
+    def test_twisted_s_own_body_producer_and_a_server_that_does_not_read_and_gives_up(self) -> None:
+        file = io.BytesIO(bytes(32 << 20))
+        sending = self.begin(self.stream.sendFrom(self.body(file)))
+        self.session.transport.pauseProducing()
+        self.session.clock.advance(0)
+        self.assertNoResult(sending)
+        self.assertTrue(file.tell() <= 1 << 20, file.tell())
+        self.session.transport.write(self.packet(ERROR, encodeError(GAVE_UP)))
+        self.session.clock.advance(0)
+        self.failureResultOf(sending, RemoteError)
+        self.assertTrue(file.closed)
+
+    def test_twisted_s_own_body_producer_of_a_file_that_fails(self) -> None:
+        class Broken(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                raise ZeroDivisionError
+
+        self.assertAborted(self.begin(self.stream.sendFrom(self.body(Broken(b"x")))), ZeroDivisionError)
+
 
 class Chunks(_Case):
     """5.6: 262120 bytes unless told otherwise, and up to what a message holds."""
@@ -563,10 +594,10 @@ class Targets(_Case):
 
         receiving = self.begin(self.stream.receiveInto(Broken()))
         answer = self.session.send(self.packet(CONTINUE, b"ab"), self.packet(CONTINUE))
-        self.assertEqual(said_(answer), ABORTED)
-        self.assertAborted_(receiving)
+        self.assertEqual(said(answer), ABORTED)
+        self.assertBroken(receiving)
 
-    def assertAborted_(self, receiving: Deferred[Any]) -> None:
+    def assertBroken(self, receiving: Deferred[Any]) -> None:
         self.failureResultOf(receiving, ZeroDivisionError)
         self.tell(OK)
         self.assertUsable()
@@ -599,7 +630,7 @@ class Targets(_Case):
 
         receiving = self.begin(self.stream.receiveInto(Broken()))
         self.assertEqual(self.tell(CONTINUE, b"ab"), ABORTED)
-        self.assertAborted_(receiving)
+        self.assertBroken(receiving)
 
     def test_progress_that_fails(self) -> None:
         def fail(done: int) -> None:
@@ -607,7 +638,7 @@ class Targets(_Case):
 
         receiving = self.begin(self.stream.receiveInto(io.BytesIO(), fail))
         self.assertEqual(self.tell(CONTINUE, b"ab"), ABORTED)
-        self.assertAborted_(receiving)
+        self.assertBroken(receiving)
 
     def test_one_that_is_cancelled_while_its_consumer_has_enough(self) -> None:
         consumer = RecordingConsumer(pauseAfter=1)
@@ -618,6 +649,33 @@ class Targets(_Case):
         self.assertAborted(receiving, CancelledError)
         consumer.producer.resumeProducing()
         self.assertEqual(bytes(consumer.got), b"a")
+
+    def test_a_connection_is_a_target_that_holds_the_server_back(self) -> None:
+        """A relay of a download; its client does not read, then reads, then goes."""
+        for gone in (False, True):
+            near, far = RawPeer(), RawPeer()
+            out, peer = joined(self.session.clock, near, far)
+            self.stream = self.open()
+            receiving = self.begin(self.stream.receiveInto(out))
+            peer.pauseProducing()
+            for _ in range(64):
+                self.session.transport.write(self.packet(CONTINUE, bytes(STREAM_CHUNK)))
+            self.session.transport.write(self.packet(CONTINUE))
+            self.session.clock.advance(0)
+            self.assertTrue(self.session.client.readingHeld)
+            self.assertTrue(len(out.unsent) < 1 << 20, len(out.unsent))
+            if gone:
+                peer.abortConnection()
+                messages = self.session.flush()
+                self.assertEqual(said(messages), ABORTED)
+                self.failureResultOf(receiving, LocalProtocolError)
+            else:
+                peer.resumeProducing()
+                self.assertEqual(said(self.session.flush()), FINISHED)
+                self.assertEqual(len(far.bytes()), 64 * STREAM_CHUNK)
+            self.tell(OK)
+            self.session.clock.advance(0)
+            self.assertFalse(self.session.client.readingHeld)
 
     def test_a_target_of_which_nothing_can_be_made(self) -> None:
         receiving = self.begin(self.stream.receiveInto(object()))
@@ -647,7 +705,7 @@ class Targets(_Case):
                 assert len(sizes) < 100, "nobody else had a turn"
 
         receiving = self.begin(self.stream.receiveInto(Zeros()))
-        self.assertEqual(said_(self.session.send(self.hole(HOLE_MAX))), ABORTED)
+        self.assertEqual(said(self.session.send(self.hole(HOLE_MAX))), ABORTED)
         self.failureResultOf(receiving, CancelledError)
         self.assertEqual(set(sizes), {STREAM_CHUNK})
         self.assertTrue(5 <= len(sizes) <= 6, sizes)
@@ -678,7 +736,7 @@ class Targets(_Case):
         """R083."""
         receiving = self.begin(self.stream.receiveInto(io.BytesIO()))
         answer = self.session.send(self.hole(Hole(5).length))
-        self.assertEqual(said_(answer), ABORTED)
+        self.assertEqual(said(answer), ABORTED)
         self.assertEqual(self.failureResultOf(receiving, RemoteError).value.message, "Unexpected stream hole")
         self.tell(OK)
         self.assertUsable()
