@@ -99,6 +99,10 @@ DESCRIPTORS_RESERVED = 256
 STREAM_BUFFER = 2097152
 """Bytes of a stream that wait at the client for a reader before the connection is not read any more."""
 
+STREAM_MEMORY = 8388608
+"""Bytes of a block that is freed once, so that memory for the pieces of streams is kept: a full buffer, as
+much that is being written, and copies. Free memory of up to twice that stays with the process."""
+
 READ_MIN = 65536
 """Bytes that are read from a socket at a time as long as no more come."""
 

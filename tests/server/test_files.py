@@ -12,12 +12,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.peers import CONTINUE, ERROR, OK, REPLY, STREAM, STREAM_HOLE, ServerSession, callNamed
 from tests.streaming import DOWNLOAD, PROGRAM, UPLOAD, Provider, holePacket, packet, said, streamingProgram
 from tests.transport.test_files import BLOCK, ThreadedClock
-from virnet.limits import STREAM_BUFFER, STREAM_CHUNK
+from virnet.limits import FILE_CHUNK, STREAM_BUFFER, STREAM_CHUNK
 from virnet.server import NetServer
 from virnet.server.files import FileSink, FileSource
 from virnet.wire.stream import encodeHole
 
 CONFIRMED = (STREAM, OK, b"")
+MOMENT = 0.01
+ITEMS_MAX = 1024
 
 
 class _Case(SynchronousTestCase):
@@ -195,8 +197,9 @@ class Upload(_Case):
 
     def test_R079_beyond_its_length_there_is_one_error_and_then_silence(self) -> None:
         self.open(5)
-        self.assertEqual(self.say(CONTINUE, b"abc"), [])
-        answer = self.say(CONTINUE, b"defg")
+        self.assertEqual(self.say(CONTINUE, b"abc") + self.say(CONTINUE, b"defg"), [])
+        self.session.clock.advance(MOMENT)
+        answer = self.session.flush()
         self.assertEqual([(each.type, each.status) for each in answer], [(STREAM, ERROR)])
         error = answer[0].error
         self.assertEqual(error[:3], (38, 38, "cannot write to stream: No space left on device"))
@@ -210,12 +213,16 @@ class Upload(_Case):
         self.say(CONTINUE, b"abc")
         self.assertEqual(said(self.say(ERROR)), [CONFIRMED])
         self.assertClosed()
+        self.assertEqual(self.session.clock.getDelayedCalls(), [])
+        self.assertEqual(self.content(), b"abc")
 
     def test_R074_disconnected(self) -> None:
         self.open()
         self.say(CONTINUE, b"abc")
         self.session.lose()
         self.assertClosed()
+        self.assertEqual(self.session.clock.getDelayedCalls(), [])
+        self.assertEqual(self.content(), b"abc")
 
 
 class UploadInThreads(_Case):
@@ -232,17 +239,44 @@ class UploadInThreads(_Case):
     def say(self, status: int, payload: bytes = b"") -> list[tuple[int, int, bytes]]:
         return said(self.session.send(packet(UPLOAD, 1, status, payload)))
 
-    def test_what_comes_meanwhile_is_written_in_one_go(self) -> None:
+    def test_what_comes_within_a_moment_is_written_in_one_go(self) -> None:
         for data in (b"a", b"b", b"c"):
             self.assertEqual(self.say(CONTINUE, data), [])
-        self.assertEqual((len(self.reactor.pool.jobs), self.session.client.connection.inProgress), (1, 0))
-        self.reactor.work()
-        self.assertEqual(self.content(), b"a")
+        self.assertEqual((self.reactor.pool.jobs, self.session.client.connection.inProgress), ([], 0))
+        self.reactor.advance(MOMENT)
+        self.assertEqual(len(self.reactor.pool.jobs), 1)
+        self.say(CONTINUE, b"d")
+        self.reactor.advance(MOMENT)
+        self.say(CONTINUE, b"e")
         self.reactor.work()
         self.assertEqual((self.content(), self.reactor.pool.jobs), (b"abc", []))
+        self.reactor.advance(MOMENT)
+        self.reactor.work()
+        self.assertEqual((self.content(), self.reactor.pool.jobs), (b"abcde", []))
+
+    def test_what_is_worth_a_turn_is_written_at_once(self) -> None:
+        half = bytes(FILE_CHUNK // 2)
+        self.say(CONTINUE, half)
+        self.assertEqual(self.reactor.pool.jobs, [])
+        for _ in range(3):
+            self.say(CONTINUE, half)
+        self.assertEqual(len(self.reactor.pool.jobs), 1)
+        self.reactor.work()
+        self.assertEqual(len(self.content()), FILE_CHUNK)
+        self.reactor.work()
+        self.assertEqual(len(self.content()), 2 * FILE_CHUNK)
+
+    def test_so_are_many_small_pieces(self) -> None:
+        for _ in range(ITEMS_MAX - 1):
+            self.say(CONTINUE, b"a")
+        self.assertEqual(self.reactor.pool.jobs, [])
+        self.say(CONTINUE, b"a")
+        self.reactor.work()
+        self.assertEqual(len(self.content()), ITEMS_MAX)
 
     def test_R078_the_confirmation_comes_when_all_of_it_is_written(self) -> None:
         self.say(CONTINUE, b"a")
+        self.reactor.advance(MOMENT)
         self.say(CONTINUE, b"b")
         self.assertEqual(self.say(OK), [])
         self.reactor.work()
@@ -252,6 +286,16 @@ class UploadInThreads(_Case):
         self.assertEqual(said(self.session.flush()), [CONFIRMED])
         self.assertEqual(self.content(), b"ab")
         self.assertClosed()
+
+    def test_a_finish_does_not_wait_for_the_moment(self) -> None:
+        self.say(CONTINUE, b"a")
+        self.assertEqual(self.say(OK), [])
+        self.reactor.work()
+        self.assertEqual(self.content(), b"a")
+        self.reactor.work()
+        self.assertEqual(said(self.session.flush()), [CONFIRMED])
+        self.assertClosed()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_a_disk_that_stalls_holds_the_client_back(self) -> None:
         for _ in range(40):
@@ -276,6 +320,8 @@ class UploadInThreads(_Case):
         self.assertEqual(client.connection.inProgress, 5)
         while self.reactor.pool.jobs:
             self.reactor.work()
+        self.reactor.advance(MOMENT)
+        self.reactor.work()
         self.assertEqual(os.stat(self.path).st_size, 3000)
         self.assertFalse(client.readingHeld)
 
@@ -286,6 +332,8 @@ class UploadInThreads(_Case):
             session = self.session = ServerSession(server=self.session.server)
             session.send(callNamed(PROGRAM, "upload", 1, 0))
             self.say(CONTINUE, b"abc")
+            self.reactor.advance(MOMENT)
+            self.say(CONTINUE, b"d")
             if end is None:
                 session.lose()
             else:
@@ -295,6 +343,15 @@ class UploadInThreads(_Case):
             self.reactor.work()
             self.assertClosed()
             self.assertEqual(self.reactor.pool.jobs, [])
+
+    def test_R074_whoever_leaves_within_the_moment_has_written_what_came(self) -> None:
+        self.say(CONTINUE, b"abc")
+        self.session.lose()
+        self.assertEqual((len(self.reactor.pool.jobs), self.over), (1, []))
+        self.reactor.work()
+        self.assertEqual(self.content(), b"abc")
+        self.assertClosed()
+        self.assertEqual((self.reactor.pool.jobs, self.reactor.getDelayedCalls()), ([], []))
 
     def test_R079_an_error_fails_the_packet_that_waits_and_the_finish_behind_it(self) -> None:
         for _ in range(65 * 4 + 20):

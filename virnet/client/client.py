@@ -36,6 +36,7 @@ from virnet.errors import (
 )
 from virnet.limits import MESSAGE_MIN, SEND_BUFFER
 from virnet.programs.base import Procedure, Program
+from virnet.transport.memory import keepStreamMemory
 from virnet.transport.protocol import RPCProtocol
 from virnet.transport.sender import closeAll
 from virnet.wire.connection import ClientConnection
@@ -137,6 +138,7 @@ class NetClient(RPCProtocol):
                 raise LocalProtocolError("a call that opens a stream carries no file descriptors")
             data, side = self.connection.callWithStream(*target, token)
             sparse = procedure.sparse and bool(args[-1] & 1)
+            keepStreamMemory()
             token.stream = self._streams[side.key] = ClientStream(self, side, sparse)
             probes.objectNew(token.stream)
             self.send(data)

@@ -2,9 +2,10 @@
 Files as the server's ends of streams: a volume that is downloaded or uploaded.
 
   - What the page cache holds is read in the reactor, all else in the reactor's threads; what is written is
-    always written there, one piece at a time.
+    always written there. A thread's turn costs about as much as writing a packet, so it gets what comes
+    within a moment, or L{limits.FILE_CHUNK} bytes.
   - The client is held back while L{limits.STREAM_BUFFER} bytes wait to be written: until then receiving goes
-    on while a thread writes, and the next piece is all that came meanwhile.
+    on while a thread writes.
   - On a sparse stream holes stay holes in both directions.
   - An upload beyond its length fails with C{ENOSPC}, as libvirt's does; what fits is written.
 """
@@ -159,6 +160,7 @@ class FileSink(_FileEnd):
         self._items: list[bytes | Hole] = []
         self._size = 0
         self._writing = False
+        self._timer: Any = None
         self._room: Deferred[None] | None = None
         self._written: Deferred[None] | None = None
 
@@ -172,11 +174,23 @@ class FileSink(_FileEnd):
         self._items.append(item)
         self._size += size
         if not self._writing:
-            self._write()
+            self._writeSoon()
         if not self._writing or (self._size <= STREAM_BUFFER and len(self._items) < _ITEMS_MAX):
             return None
         self._room = Deferred()
         return self._room
+
+    def _writeSoon(self) -> None:
+        """Write when it is worth a thread's turn, or has waited long enough."""
+        if self._size >= FILE_CHUNK or len(self._items) >= _ITEMS_MAX:
+            self._write()
+        elif self._timer is None:
+            self._timer = self.stream.reactor.callLater(_MOMENT, self._waited)
+
+    def _waited(self) -> None:
+        self._timer = None
+        if self._items and not self._writing:
+            self._write()
 
     def _write(self) -> None:
         self._writing = True
@@ -193,14 +207,30 @@ class FileSink(_FileEnd):
         self._writing = False
         self._size -= size
         if self._items and not self._over:
-            self._write()
+            if self._written is None:
+                self._writeSoon()
+            else:
+                self._write()
         room, self._room = self._room, None
         if room is not None:
             room.callback(None)
         if not self._writing and self._written is not None:
             self._written.callback(None)
 
+    def streamLost(self, reason: Exception) -> None:
+        if self._items and not self._writing:
+            self._write()
+        super().streamLost(reason)
+
+    def _end(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        super()._end()
+
     async def finishReceived(self) -> None:
+        if self._items and not self._writing:
+            self._write()
         if self._writing:
             self._written = Deferred()
             await self._written
@@ -211,6 +241,9 @@ class FileSink(_FileEnd):
         finally:
             self._end()
 
+
+_MOMENT = 0.01
+"""Seconds that what came waits for more before it is written."""
 
 _ITEMS_MAX = 1024
 """Pieces that may wait to be written, however small they are."""
