@@ -362,6 +362,17 @@ class Client(_Case):
         self.successResultOf(Deferred.fromCoroutine(stream.receive()))
         self.assertEqual(self.after(1), PINGED)
 
+    def test_who_is_told_of_the_end_learns_when_the_last_sign_of_life_was(self) -> None:
+        self.client.startKeepAlive(5, 2)
+        self.after(0.7)
+        self.session.send(PONG_BYTES)
+        self.after(0.3)
+        told: list[float | None] = []
+        self.remote.echo("x").addErrback(lambda _: told.append(self.client.lastHeard))
+        self.assertIs(self.client.lastHeard, None)
+        self.client.abort(ConnectionLost("enough"))
+        self.assertEqual(told, [0.7])
+
     def test_closing_leaves_no_timer(self) -> None:
         self.client.startKeepAlive(1, 2)
         self.client.close()

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IConsumer, ITransport
 from twisted.internet.protocol import Factory
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
@@ -389,6 +390,19 @@ class Choosing(SenderCase):
         verifyObject(IConsumer, end.out)
         self.assertIs(end.out.getHandle().family, socket.AF_UNIX)
         self.assertTrue(end.out.carriesDescriptors)
+
+    async def test_a_socket_that_has_started_TLS_is_not_bypassed(self) -> None:
+        def secured(transport: Any) -> Any:
+            transport.startTLS(CertificateOptions())
+            return senderFor(transport)
+
+        end, peer = await self.pair(End(secured))
+        self.assertIs(type(end.out), BufferedSender)
+        end.out.write(b"secret")
+        # Its handshake, and nothing in clear.
+        data = (await peer.receive()).data
+        self.assertEqual(data[:1], b"\x16")
+        self.assertNotIn(b"secret", data)
 
     async def test_a_wrapper_of_a_socket_is_not_bypassed(self) -> None:
         class Upper(ProtocolWrapper):
