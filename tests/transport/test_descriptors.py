@@ -28,6 +28,7 @@ from tests.transport.parcels import (
     taking,
 )
 from tests.transport.raw import RawSocket
+from virnet.client.callqueue import CallQueue
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError
 from virnet.programs.base import blocking
@@ -221,6 +222,48 @@ class BetweenOurs(DescriptorCase):
             answer.cancel()
             await self.assertFailure(answer, CancelledError)
         await remote.ping()
+
+    async def test_with_a_call_that_waits_for_its_connection(self) -> None:
+        queue = CallQueue(reactor, 1)
+        take, give = PARCELS.byName["take"], PARCELS.byName["give"]
+        fd = parcel("kept")
+        sent = queue.call(take, ("",), [fd], timeout=None, patient=True)
+        unwanted = queue.call(give, (3,), timeout=None, patient=True)
+        withdrawn = queue.call(take, ("",), [fd], timeout=None, patient=True)
+        self.assertRaises(OSError, queue.call, take, ("",), [fd, fd, -1], timeout=None, patient=True)
+        self.assertEqual(self.copies(fd), 2)
+        os.close(fd)
+        withdrawn.cancel()
+        await self.assertFailure(withdrawn, CancelledError)
+        await self.serve(Parcels())
+        client = await self.client()
+        queue.connected(client)
+        self.assertEqual(await sent, "kept")
+        # On its way by now: what it brings is nobody's.
+        unwanted.cancel()
+        await self.assertFailure(unwanted, CancelledError)
+        remote: Any = client.program(PARCELS)
+        await remote.ping()
+
+    async def test_behind_a_call_that_ends_the_connection(self) -> None:
+        class Ending(Parcels):
+            def take(self, label: str, fds: list[int]) -> Any:
+                (client,) = server.clients.values()
+                client.closeAfterReply()
+                return super().take(label, fds)
+
+        server = await self.serve(Ending())
+        peer = self.raw()
+        first, second = self.kept("first"), self.kept("second")
+        peer.send(taking(1, 1))
+        peer.sendEach(first)
+        peer.send(taking(2, 2))
+        peer.sendEach(second, second)
+        (reply,) = await peer.messages(1)
+        self.assertIn(b"first", reply.payload)
+        await peer.end()
+        await self.lost(server)
+        self.assertEqual((self.copies(first), self.copies(second)), (0, 0))
 
     async def test_a_procedure_that_gives_none_may_get_some(self) -> None:
         parcels = Parcels()
