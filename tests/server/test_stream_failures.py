@@ -319,6 +319,13 @@ class Protocols(_Case):
         self.assertEqual(said(self.session.flush()), [(STREAM, CONTINUE, b"x"), EOF])
         self.assertEqual(producer.calls, ["stop"])
 
+    def test_hanging_up_stops_the_producer_that_is_there(self) -> None:
+        first, second = Failing(), Failing()
+        self.transport.registerProducer(first, True)
+        self.assertRaises(RuntimeError, self.transport.registerProducer, second, True)
+        self.transport.hangUp()
+        self.assertEqual((first.calls, second.calls), (["stop"], []))
+
     def test_hanging_up_on_a_producer_that_does_not_stop(self) -> None:
         self.transport.registerProducer(Failing("stop"), True)
         self.transport.hangUp()

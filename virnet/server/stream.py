@@ -32,7 +32,6 @@ from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError, XDRError
 from virnet.limits import HOLE_MAX, MESSAGE_MIN, STREAM_BUFFER, STREAM_CHUNK
 from virnet.server.program import asRemoteError
-from virnet.transport.memory import keepStreamMemory
 from virnet.wire.message import (
     CONTINUE,
     ERROR,
@@ -136,7 +135,6 @@ class ServerStream:
         self._streaming = False
         self._producerPaused = False
         self._pullDue = False
-        keepStreamMemory()
 
     @property
     def peer(self) -> str:
@@ -420,14 +418,13 @@ class ProtocolEnd(StreamEnd):
 
     def dataReceived(self, data: bytes) -> Awaitable[None] | None:
         if self._paused is not None:
-            return self._dataLater(data)
+            return self._dataLater(self._paused, data)
         if not self.disconnecting:
             self._protocol.dataReceived(data)
         return None
 
-    async def _dataLater(self, data: bytes) -> None:
-        while self._paused is not None:
-            await self._paused
+    async def _dataLater(self, paused: Deferred[None], data: bytes) -> None:
+        await paused
         if not self.disconnecting:
             self._protocol.dataReceived(data)
 

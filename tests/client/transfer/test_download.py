@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -64,6 +65,12 @@ class Targets(DownloadCase):
         target = io.BytesIO()
         self.downloaded(target, checksum="md5")
         self.assertTrue(target.getvalue() == self.old)
+
+    def test_a_compressing_file(self) -> None:
+        with gzip.open(self.target, "wb") as file:
+            self.before = descriptors()
+            self.downloaded(file)
+        self.assertTrue(gzip.decompress(self.target.read_bytes()) == self.old)
 
     def test_a_device(self) -> None:
         self.assertEqual(len(self.old), self.downloaded("/dev/null").size)
