@@ -454,6 +454,16 @@ class Negotiation(SynchronousTestCase):
         failure = self.failureResultOf(self.set(connection, 1, 2), RemoteError)
         self.assertEqual((failure.value.code, failure.value.str2), (1, "keepalive interval already set"))
 
+    def test_what_was_never_on_can_be_switched_on_after_zero(self) -> None:
+        connection = self.open(keepalive=None)
+        for interval in (0, -1):
+            self.assertTrue(self.successResultOf(self.set(connection, interval, 0)))
+        self.assertTrue(self.successResultOf(self.set(connection, 1, 2)))
+        self.assertEqual(self.pingsAfter(1), 1)
+        for interval in (0, -1):
+            self.assertTrue(self.successResultOf(self.set(connection, interval, 0)))
+            self.failureResultOf(self.set(connection, 1, 2), RemoteError)
+
     def test_an_opening_that_is_not_answered_is_given_up(self) -> None:
         self.server.answers[1] = lambda name, flags: LATER
         opening = Opening(self.server, keepalive=(1, 1))

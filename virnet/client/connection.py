@@ -91,7 +91,8 @@ class Connection(ClientHost):
         """
         if interval <= 0:
             self.client.stopKeepAlive()
-            self._keepaliveOff = True
+            # Only what was on is off for good.
+            self._keepaliveOff = self.client.lastHeard is not None
             return True
         if self._keepaliveOff:
             raise RemoteError.of(
