@@ -32,6 +32,7 @@ from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError, XDRError
 from virnet.limits import HOLE_MAX, MESSAGE_MIN, STREAM_BUFFER, STREAM_CHUNK
 from virnet.server.program import asRemoteError
+from virnet.transport.memory import keepStreamMemory
 from virnet.wire.message import (
     CONTINUE,
     ERROR,
@@ -135,6 +136,7 @@ class ServerStream:
         self._streaming = False
         self._producerPaused = False
         self._pullDue = False
+        keepStreamMemory()
 
     @property
     def peer(self) -> str:

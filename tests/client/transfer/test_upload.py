@@ -208,6 +208,8 @@ class Failures(UploadCase):
 
         running = self.began(pieces())
         self.assertNoResult(running)
+        # The server waits that long for more to write with it.
+        self.server.reactor.advance(0.01)
         return running
 
     def test_before_it_is_complete_it_is_none(self) -> None:
