@@ -5,7 +5,10 @@ What happens when one end is stopped is in C{test_streams}.
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
 from collections import Counter
 from typing import Any
 
@@ -13,8 +16,9 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.interop.support import LibvirtDaemon, VirnetDaemon, requireTool
+from tests.interop.support import WITH_US, Daemon, LibvirtDaemon, VirnetDaemon, requireTool
 from tests.interop.support import Virsh as VirshProcess
+from tests.interop.test_libvirt_python import LOOP, PROLOGUE, PYTHON, SECONDS, daemons
 from virnet.client import connect
 from virnet.probes import Probe, subscribe
 from virnet.wire.keepalive import PING, PONG
@@ -112,3 +116,69 @@ class Virsh(SynchronousTestCase):
         self.assertGreaterEqual(itsPings, 1)
         self.assertIn(pings - pongs, (0, 1))
         self.assertEqual(itsPings, ourPongs)
+
+
+class LibvirtPython(SynchronousTestCase):
+    """What an application of libvirt's sees is the same of our daemon and of libvirtd."""
+
+    def said(self, daemon: Daemon, script: str) -> str:
+        """Run a script with an event loop."""
+        done = subprocess.run(
+            [*WITH_US, PYTHON, "-c", PROLOGUE + LOOP + script, daemon.uri],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        return done.stdout
+
+    def test_what_can_be_set(self) -> None:
+        ours, theirs = (self.said(each, _SETTINGS) for each in daemons(self))
+        self.assertEqual(ours, theirs)
+        refused = '[1, 7, "internal error: keepalive interval already set"'
+        self.assertEqual([line[: len(refused)] for line in ours.splitlines()[-2:]], ["0", refused])
+
+    def test_R101_a_call_that_waits_for_a_daemon_that_is_stopped(self) -> None:
+        daemons(self)
+        stopped = VirnetDaemon()
+        stopped.start()
+        self.addCleanup(stopped.stop)
+        said = self.said(stopped, _STOPPED.format(pid=stopped.pid))
+        error, seconds, later, reasons = map(json.loads, said.splitlines())
+        self.assertEqual(error[:3], [1, 7, "internal error: connection closed due to keepalive timeout"])
+        self.assertTrue(2.5 <= seconds <= 10, seconds)
+        self.assertEqual(later[0], 1)
+        self.assertIn("client socket is closed", later[2])
+        # VIR_CONNECT_CLOSE_REASON_KEEPALIVE
+        self.assertEqual(reasons, [2])
+
+
+_SETTINGS = """
+for order in ([5, 6, 5], [0, -1, 5], [5, 0, 5]):
+    c = libvirt.open(uri)
+    for interval in order[:-1]:
+        say(c.setKeepAlive(interval, 3))
+    try:
+        say(c.setKeepAlive(order[-1], 3))
+    except libvirt.libvirtError:
+        say(refused(c.setKeepAlive, order[-1], 3))
+"""
+
+_STOPPED = """
+import os, signal
+reasons = []
+c = libvirt.open(uri)
+c.registerCloseCallback(lambda conn, reason, opaque: reasons.append(reason), None)
+c.setKeepAlive(1, 2)
+os.kill({pid}, signal.SIGSTOP)
+before = time.monotonic()
+try:
+    say(refused(c.getHostname))
+    say(time.monotonic() - before)
+    say(refused(c.getHostname))
+    until(lambda: reasons)
+    say(reasons)
+finally:
+    os.kill({pid}, signal.SIGCONT)
+"""
