@@ -91,9 +91,9 @@ class StrictTransport:
             self.unsent += data
             self._driveProducer()
             self._wake()
-        elif self._producer is not None and self._streaming and not self._producerPaused:
-            self._producerPaused = True
-            self._producer.pauseProducing()
+        elif self._reason is not None and self._reason.check(ConnectionAborted):
+            # After the peer's end a producer that is paused might not read what came before it.
+            self._pauseProducer()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send bytes in pieces."""
@@ -195,12 +195,15 @@ class StrictTransport:
         if self._producer is None:
             return
         if len(self.unsent) > self._window:
-            if self._streaming and not self._producerPaused:
-                self._producerPaused = True
-                self._producer.pauseProducing()
+            self._pauseProducer()
         elif not self.unsent and (self._producerPaused or not self._streaming):
             self._producerPaused = False
             self._producer.resumeProducing()
+
+    def _pauseProducer(self) -> None:
+        if self._producer is not None and self._streaming and not self._producerPaused:
+            self._producerPaused = True
+            self._producer.pauseProducing()
 
     def _readSome(self) -> None:
         data = bytes(self._unread[: self._readSize])
