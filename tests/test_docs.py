@@ -193,6 +193,9 @@ class GuidesTests(SynchronousTestCase):
     def test_your_code_without_libvirt(self) -> None:
         self.follow("howto/test-your-code.rst")
 
+    def test_tracing(self) -> None:
+        self.follow("howto/tracing.rst")
+
     def test_asyncio(self) -> None:
         self.follow("howto/asyncio.rst")
 

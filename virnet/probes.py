@@ -135,7 +135,7 @@ def _meant(pattern: str) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(pattern, PROBES, 3)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(PROBES))}"
+    return f"like it are {', '.join(near)}" if near else f"there are {', '.join(sorted(PROBES))}"
 
 
 def subscribe(patterns: str | Iterable[str], listener: Listener) -> Callable[[], None]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -205,7 +207,7 @@ class Subscriptions(_Case):
 
     def test_one_that_is_like_a_name_is_answered_with_that(self) -> None:
         with self.assertRaisesRegex(
-            ValueError, r"no probe matches 'rpc_sockt_new'; did you mean rpc_socket_new"
+            ValueError, r"no probe matches 'rpc_sockt_new'; like it are rpc_socket_new"
         ):
             subscribe(["*", "rpc_sockt_new"], lambda probe, values: None)
         self.assertEqual([each for each in PROBES.values() if each.listeners], [])
@@ -233,6 +235,11 @@ class Subscriptions(_Case):
         unsubscribe()
         self.pair()
         self.assertEqual([each for each in PROBES.values() if each.listeners], [])
+
+    def test_the_docs_list_them_with_their_fields(self) -> None:
+        page = (Path(__file__).parents[2] / "docs/howto/tracing.rst").read_text()
+        rows = re.findall(r"^   \* - ``(.*)``\n     - (.*)$", page, re.MULTILINE)
+        self.assertEqual(rows, [(each.name, ", ".join(each.fields)) for each in PROBES.values()])
 
     def test_every_probe_is_known_by_its_name(self) -> None:
         named = [each for each in vars(probes).values() if isinstance(each, Probe)]
