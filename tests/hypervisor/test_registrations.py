@@ -14,7 +14,8 @@ from zope.interface import implementer
 from tests.hypervisor.sessions import Connection, memory, opened
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
-from virnet.hypervisor.registrations import MESSAGES, EventFamily, IEventSource
+from virnet.hypervisor.memory.events import EventHub
+from virnet.hypervisor.registrations import MESSAGES, Cancel, EventFamily, IEventSource
 from virnet.hypervisor.session import IHypervisor
 from virnet.programs import REMOTE
 from virnet.programs.constants import DomainEventID, NetworkEventID, StoragePoolEventID
@@ -418,3 +419,47 @@ class Shapes(SynchronousTestCase):
         connection.connectDomainEventCallbackRegisterAny(DomainEventID.DEVICE_ADDED, None)
         source.subscriptions[0][3](TEST, "net0")
         self.assertEqual(connection.sent, [("domainEventCallbackDeviceAdded", 0, TEST, "net0")])
+
+
+class Hub(SynchronousTestCase):
+    """
+    From the hypervisor to its connections.
+    """
+
+    def setUp(self) -> None:
+        self.hub = EventHub()
+        self.heard: list[str] = []
+
+    def subscribe(self, name: str, then: Callable[[], object] = lambda: None) -> Cancel:
+        """
+        One more who wants to hear; it does something when it does.
+        """
+
+        def deliver(*fields: Any) -> None:
+            self.heard.append(name)
+            then()
+
+        return self.hub.subscribe(EventFamily.DOMAIN, DomainEventID.LIFECYCLE, None, deliver)
+
+    def emit(self) -> list[str]:
+        """
+        Have it happen; return who heard of it.
+        """
+        self.hub.emit(EventFamily.DOMAIN, DomainEventID.LIFECYCLE, TEST, 3, 0)
+        heard, self.heard = self.heard, []
+        return heard
+
+    def test_who_leaves_or_comes_while_it_is_told_changes_nothing_for_the_others(self) -> None:
+        leave: list[Cancel] = []
+
+        def leaveBoth() -> None:
+            for each in leave:
+                each()
+            self.subscribe("new")
+
+        leave.append(self.subscribe("first", leaveBoth))
+        self.subscribe("second")
+        leave.append(self.subscribe("third"))
+        self.subscribe("fourth")
+        self.assertEqual(self.emit(), ["first", "second", "fourth"])
+        self.assertEqual(self.emit(), ["second", "fourth", "new"])

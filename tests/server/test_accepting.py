@@ -129,3 +129,23 @@ class WithoutDescriptors(SocketTestCase):
         service.setAccepting(False)
         service.setAccepting(True)
         self.assertNotIn(port, reactor.getReaders())
+
+    @inlineCallbacks
+    def test_a_pause_that_ends_while_there_are_too_many_clients_lets_nobody_in(self) -> Any:
+        self.patch(accepting, "ACCEPT_PAUSE", 0.001)
+        server = NetServer(reactor, [served(ECHO, Echo())])
+        service = ServerService(server, f"unix:{self.path}:lockfile=0")
+        server.startService()
+        self.addCleanup(server.stopService)
+        port = yield service.whenListening()
+
+        def refuse(fd: int) -> int:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        self.patch(os, "dup", refuse)
+        port.doRead()
+        server.setAccepting(False)
+        yield deferLater(reactor, 0.01)
+        self.assertNotIn(port, reactor.getReaders())
+        server.setAccepting(True)
+        self.assertIn(port, reactor.getReaders())

@@ -208,19 +208,6 @@ class Errors(SynchronousTestCase):
         self.assertEqual(second.error[2], "Library function returned error but did not set virError")
         self.flushLoggedErrors(Silent)
 
-    def test_R020_when_cleaning_up_fails_too_the_first_error_is_reported(self) -> None:
-        def work() -> None:
-            try:
-                raise RemoteError.of(ErrorNumber.OPERATION_FAILED, "the work failed")
-            finally:
-                # What a clean-up step does with its own failure: it is not the caller's news.
-                try:
-                    raise OSError("the clean-up failed")
-                except OSError:
-                    pass
-
-        self.assertEqual(self.failing(work).error[2], "operation failed: the work failed")
-
     def test_an_exception_tells_the_peer_its_text_and_the_log_its_traceback(self) -> None:
         with capturedLogs() as captured:
             fields = self.failing(ZeroDivisionError("division by zero")).error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import socket
+import time
 from typing import Any
 
 from twisted.internet import reactor
@@ -26,6 +28,8 @@ from tests.authenticating import KnockAuthentication
 from tests.echo import ECHO, Echo
 from tests.peers import OK, ServerSession, callNamed, message, served
 from tests.server.sockets import Peer, SocketTestCase
+from virnet.errors import ConnectionLost
+from virnet.limits import MAX_WORKERS, MIN_WORKERS, PRIO_WORKERS
 from virnet.server import NetServer, ServerService
 from virnet.server import server as serverModule
 from virnet.testing import MemoryAddress
@@ -473,6 +477,53 @@ class OverSockets(SocketTestCase):
         clients = self.server.clients.values()
         self.assertEqual([each.transportKind for each in clients], ["unix", "tcp"])
         self.assertEqual([each.authenticated for each in clients], [True, False])
+
+    @inlineCallbacks
+    def test_what_libvirts_admin_interface_shows_of_a_server_and_its_clients_can_be_read(self) -> Any:
+        self.start(maxClients=7, maxAnonymousClients=3)
+        for peer in ((yield self.connect()), (yield self.connectTCP())):
+            yield self.ping(peer)
+        there = self.server
+        self.assertEqual(
+            (there.maxClients, len(there.clients), there.maxAnonymousClients, there.anonymousClients),
+            (7, 2, 3, 1),
+        )
+        self.assertEqual(
+            there.workers.statistics()._asdict(),
+            {
+                "minWorkers": MIN_WORKERS,
+                "maxWorkers": MAX_WORKERS,
+                "nWorkers": MIN_WORKERS,
+                "freeWorkers": MIN_WORKERS,
+                "prioWorkers": PRIO_WORKERS,
+                "jobQueueDepth": 0,
+            },
+        )
+        unix, tcp = there.clients.values()
+        self.assertEqual([each.id for each in (unix, tcp)], [1, 2])
+        for each in (unix, tcp):
+            self.assertTrue(abs(time.time() - each.connectedAt) < 60, each.connectedAt)
+            self.assertFalse(each.readonly)
+            self.assertEqual((each.identity.saslUser, each.identity.x509dname), (None, None))
+        user = unix.identity
+        self.assertEqual((user.pid, user.uid, user.gid), (os.getpid(), os.getuid(), os.getgid()))
+        self.assertEqual((user.userName, user.address), (pwd.getpwuid(os.getuid()).pw_name, None))
+        self.assertRegex(str(tcp.identity.address), r"^127\.0\.0\.1:\d+$")
+        self.assertEqual((tcp.identity.uid, tcp.identity.pid), (None, None))
+
+    @inlineCallbacks
+    def test_a_client_can_be_closed_at_once_also_while_it_is_served_and_does_not_read(self) -> Any:
+        self.start()
+        peer = yield self.connect()
+        yield self.ping(peer)
+        (client,) = self.server.clients.values()
+        peer.transport.pauseProducing()
+        client.send(callNamed(ECHO, "blob", 1, bytes(10_000_000)))
+        client.abort(ConnectionLost("an administrator says so"))
+        self.assertEqual(self.server.clients, {})
+        peer.transport.resumeProducing()
+        yield peer.end()
+        self.assertTrue(len(peer.bytes()) < 9_000_000)
 
     def queued(self, path: str) -> int:
         """Connect until the kernel takes no more."""

@@ -321,6 +321,18 @@ class ResultsNobodyCanUse(Streaming):
                 self.assertEqual(reply.error[:3], (39, 7, "Unable to encode message payload"))
                 self.assertEqual(session.client.inProgress, 0)
 
+    def test_R020_when_cleaning_up_after_it_fails_too_the_first_error_is_reported(self) -> None:
+        class Failing(RecordingEnd):
+            def streamLost(self, reason: Exception) -> None:
+                raise KeyError("the clean-up failed")
+
+        program = _withScreenshot()
+        session = ServerSession(served(program, _Shooting(("too long" * 100, Failing()))))
+        (reply,) = session.send(callNamed(program, "shoot", 1))
+        self.assertEqual(reply.error[:3], (39, 7, "Unable to encode message payload"))
+        self.assertEqual(session.client.inProgress, 0)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
     def test_what_only_a_thread_or_a_callback_can_raise_is_answered_too(self) -> None:
         waiting: Deferred[Any] = Deferred()
         session = ServerSession(served(PROGRAM, _Returning(waiting)))

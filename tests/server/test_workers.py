@@ -144,6 +144,14 @@ class HowManyWorkers(_Case):
             counts.append(pool.statistics()[2:4] + pool.statistics()[5:])
         self.assertEqual(counts, [(1, 0, 0), (2, 0, 0), (3, 0, 0), (3, 0, 1), (3, 0, 2)])
 
+    def test_jobs_that_wait_are_counted_whatever_their_priority(self) -> None:
+        pool = self.pool(1, 1, prio=1)
+        self.running(pool)
+        self.running(pool, HIGH)
+        for priority in (LOW, HIGH, HIGH):
+            self.run_(pool, priority)
+        self.assertEqual(pool.statistics(), PoolStatistics(1, 1, 1, 0, 1, 3))
+
     def test_none_when_enough_are_idle(self) -> None:
         pool = self.pool(2, 9)
         for _ in range(20):
