@@ -580,6 +580,19 @@ class Events(_Case):
     def test_none(self) -> None:
         self.assertEqual(self.heard("permit any domain:start"), [])
 
+    def test_a_policy_that_fails_keeps_them_from_its_client_alone(self) -> None:
+        class Failing(AllowAll):
+            def allows(self, identity: Identity, procedure: Any, object: AccessObject) -> bool:
+                if "Event" in procedure.name and object.name == "db-1":
+                    raise KeyError("no such rule")
+                return True
+
+        # What happens is not undone by it, and those that subscribed later hear of it.
+        self.assertEqual(self.heard(Failing()), ["web-1", "web-1"])
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 2)
+        self.assertEqual(self.heard(AllowAll()), ["web-1", "web-1", "db-1", "db-1"])
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 2)
+
 
 class WhatIsPermitted(_Case):
     """It works as it does without a policy."""

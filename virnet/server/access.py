@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from virnet.server.client import ServerClient
 
 _audit = Logger(namespace="virnet.audit")
+_log = Logger()
 
 Method = Callable[..., Any]
 Names = tuple[str | None, bytes | None, str | None]
@@ -305,11 +306,22 @@ class Guard:
     # Events
 
     def mayHear(self, event: Procedure, values: tuple[Any, ...]) -> bool:
-        """Whether an event may reach the client: it names nothing, or what the client may see."""
+        """Whether an event may reach the client: it names nothing, or what the client may see.
+
+        A policy that fails does not let it through, nor keep it from other clients.
+        """
         for value in values:
             for each in (value, *value) if isinstance(value, tuple) else (value,):
                 if type(each) in _NAMES:
-                    return self._maySee(event, _NAMES[type(each)][0], each)
+                    try:
+                        return self._maySee(event, _NAMES[type(each)][0], each)
+                    except Exception:
+                        _log.failure(
+                            "{peer} may not hear {event}: the policy failed",
+                            peer=self._client.peer,
+                            event=event.name,
+                        )
+                        return False
         return True
 
 
