@@ -221,8 +221,8 @@ class Soak:
         connections = after["connections so far"] - before["connections so far"]
         grown = {name: after[name] - before[name] for name in SLACK}
         if any(grown[name] > slack for name, slack in SLACK.items()):
-            each = ", ".join(f"{name} {grew:+}, {grew / connections:.1f} each" for name, grew in grown.items())
-            raise Failed(f"memory grew in {connections} connections: {each}")
+            each = ", ".join(f"{name} {grew:+} ({grew / connections:.1f})" for name, grew in grown.items())
+            raise Failed(f"memory grew (all, and for each of {connections} connections): {each}")
 
     def virsh(self, uri: str) -> None:
         """See that it works as ever.
@@ -249,7 +249,14 @@ class Soak:
         middle = (await self.settled(before)).held
         await self.letLoose(seconds * 2 / 3)
         after, done = await self.settled(before)
-        self.compare(middle, after)
+        try:
+            self.compare(middle, after)
+        except Failed as e:
+            # Something may be needed once, but late; a leak goes on.
+            print(f"{e}; looking whether it does so again", flush=True)
+            await self.letLoose(seconds / 3)
+            middle, (after, done) = after, await self.settled(before)
+            self.compare(middle, after)
         never = [what for what in EXPECTED if not done.get(what)]
         if never:
             raise Failed(f"was never done: {', '.join(never)}")
@@ -261,7 +268,7 @@ class Soak:
         grown = ", ".join(f"{name} {after[name] - middle[name]:+}" for name in SLACK)
         return (
             f"soaked for {seconds:.0f} s: {connections} connections, up to {self.most} at once,"
-            f" {self.killed} processes of them killed; nothing left ({grown} in the last two thirds)"
+            f" {self.killed} processes of them killed; nothing left ({grown} at the end)"
         )
 
 
