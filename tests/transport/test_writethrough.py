@@ -89,6 +89,12 @@ class AtOnce(SenderCase):
         end.out.write(b"at once")
         self.assertEqual([piece.data for piece in peer.takeAll()], [b"at once"])
 
+    async def test_a_bytearray_is_refused_whatever_the_socket_has_room_for(self) -> None:
+        end, peer = await self.pair()
+        for _ in range(2):
+            self.assertRaises(TypeError, end.out.write, bytearray(b"x"))
+            self.fill(end)
+
     async def test_who_gets_an_answer_is_waited_for(self) -> None:
         end, peer = await self.pair()
         heard: list[bytes] = []
@@ -159,6 +165,15 @@ class AtOnce(SenderCase):
 
 class Together(SenderCase):
     """Between C{hold} and C{flush}."""
+
+    async def test_text_is_refused_and_loses_nothing(self) -> None:
+        end, peer = await self.pair()
+        end.out.hold()
+        end.out.write(b"one ")
+        self.assertRaises(TypeError, end.out.write, "text")
+        end.out.write(b"two")
+        end.out.flush()
+        self.assertEqual(await self.bytesOf(peer, 7), b"one two")
 
     async def test_messages_leave_together_and_in_order(self) -> None:
         end, peer = await self.pair()

@@ -86,7 +86,7 @@ class StrictTransport:
     def write(self, data: bytes) -> None:
         """Send bytes; without effect when the connection is gone, as Twisted has it."""
         if type(data) is not bytes:
-            raise TypeError(f"a transport takes bytes, not {data!r}")
+            raise TypeError(f"a transport takes bytes, not {type(data).__name__}")
         if self.connected and self._reason is None:
             self.unsent += data
             self._driveProducer()

@@ -131,7 +131,7 @@ class BufferedSender:
         self, data: bytes | memoryview, fds: Sequence[int], sent: Callable[[], object] | None
     ) -> None:
         if not isinstance(data, (bytes, memoryview)):
-            raise TypeError(f"a transport takes bytes, not {data!r}")
+            raise TypeError(f"a transport takes bytes, not {type(data).__name__}")
         if self._gone or (self._closing or self._halfClosing) and self._producer is None:
             closeAll(fds)
             # One that writes until it is paused would never let the end come.

@@ -68,6 +68,8 @@ class WriteThrough(BufferedSender):
         @raise LocalProtocolError: there are descriptors, and the socket is not a UNIX socket; they stay the
             caller's and nothing was sent.
         """
+        if not isinstance(data, bytes):
+            raise TypeError(f"a transport takes bytes, not {type(data).__name__}")
         if fds and not self.carriesDescriptors:
             raise LocalProtocolError("Sending file descriptors is not supported on this socket")
         self._reader.answered = True
