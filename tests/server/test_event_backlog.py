@@ -5,12 +5,17 @@ from __future__ import annotations
 import tracemalloc
 from typing import Any
 
-from twisted.internet.task import Clock
+from twisted.internet import reactor
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.echo import ECHO, Echo
-from tests.peers import MESSAGE, ServerSession, callNamed
+from tests.peers import MESSAGE, ServerSession, callNamed, served
+from tests.server.sockets import SocketTestCase
 from virnet.limits import MAX_EVENT_BACKLOG
 from virnet.server import NetServer, ServerProgram
 
@@ -125,3 +130,46 @@ class SlowReader(SynchronousTestCase):
         # A queued event costs its bytes and the objects that hold it.
         self.assertLess(peak, 8 * MAX_EVENT_BACKLOG)
         self.assertEqual(session.server.clients, {})
+
+
+class Counting(Protocol):
+    """Counts the bytes that come, and keeps none."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        """Count."""
+        self.count += len(data)
+
+
+class OverSockets(SocketTestCase):
+    """The same with the kernel's sockets."""
+
+    @inlineCallbacks
+    def test_of_100000_events_the_one_that_reads_gets_all_and_the_other_is_cut_off(self) -> Any:
+        server = self.serve(served(ECHO, Echo()))
+        reading = Counting()
+        yield connectProtocol(UNIXClientEndpoint(reactor, self.path), reading)
+        slow = yield self.connect()
+        slow.transport.pauseProducing()
+        while len(server.clients) < 2:
+            yield deferLater(reactor, 0)
+        first, second = server.clients.values()
+        most = 0
+        with capturedLogs() as logged:
+            for _ in range(1_000):
+                for client in (first, second):
+                    said = client.events(ECHO).said
+                    for _ in range(100):
+                        said("x" * 60)
+                most = max(most, second.queuedBytes)
+                yield deferLater(reactor, 0)
+        self.assertEqual(len([each for each in logged if "waiting" in each]), 1)
+        self.assertEqual(list(server.clients.values()), [first])
+        self.assertTrue(MAX_EVENT_BACKLOG * 0.9 < most <= MAX_EVENT_BACKLOG, most)
+        while reading.count < 100_000 * 92:
+            yield deferLater(reactor, 0)
+        self.assertEqual((reading.count, first.queuedBytes), (100_000 * 92, 0))
+        assert reading.transport is not None
+        reading.transport.loseConnection()
