@@ -21,7 +21,7 @@ from twisted.web.client import FileBodyProducer
 from zope.interface import implementer
 
 from tests.client.test_streams import GAVE_UP, Body, Pulled, RecordingConsumer, _Case
-from tests.peers import CONTINUE, ERROR, OK, STREAM, ClientSession, RawPeer
+from tests.peers import CALL, CONTINUE, ERROR, OK, STREAM, ClientSession, RawPeer
 from tests.streaming import PROGRAM, said
 from virnet.client.stream import ClientStream, Hole
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError
@@ -173,6 +173,64 @@ class SeveralFull(_Case):
         while self.stream._items:
             self.read()
         self.failureResultOf(self.begin(self.stream.receive()), RemoteError)
+
+
+class Closing(_Case):
+    """The client closes the connection: its streams are over, and hold nothing."""
+
+    def fill(self) -> None:
+        """Have the stream hold the connection."""
+        self.session.transport.write(self.packet(CONTINUE, bytes(STREAM_CHUNK)) * 12)
+        self.session.clock.advance(0)
+        self.assertTrue(self.session.client.readingHeld)
+
+    def test_what_is_read_into_the_stream_can_be_had_and_then_it_is_lost(self) -> None:
+        self.fill()
+        closing = self.session.client.close()
+        self.assertFalse(self.session.client.readingHeld)
+        self.assertEqual(len(self.read()), STREAM_CHUNK)
+        while self.stream._items:
+            self.read()
+        failure = self.failureResultOf(self.begin(self.stream.receive()), ConnectionLost)
+        self.assertIn("closed by this client", str(failure.value))
+        self.session.clock.advance(0)
+        self.assertTrue(self.session.closed)
+        self.successResultOf(closing)
+
+    def test_the_answer_to_a_last_call_is_read_behind_what_the_stream_still_gets(self) -> None:
+        self.fill()
+        remote: Any = self.session.client.program(PROGRAM)
+        called = remote.echo("last")
+        self.session.client.dropStreams()
+        (call,) = [each for each in self.session.flush() if each.type == CALL]
+        self.session.reply(call, PROGRAM.byName["echo"].encodeRet("last"))
+        self.assertEqual(self.successResultOf(called), "last")
+        self.assertUsable()
+
+    def test_a_finish_that_is_on_its_way_is_still_confirmed(self) -> None:
+        finished, call = self.stream, self.call
+        reader = self.open()
+        reading = self.begin(reader.receive())
+        finishing = finished.finish()
+        self.session.client.dropStreams()
+        self.assertNoResult(finishing)
+        self.failureResultOf(reading, ConnectionLost)
+        self.tell(CONTINUE, b"late")
+        self.call = call
+        self.tell(OK)
+        self.successResultOf(finishing)
+        self.assertUsable()
+
+    def test_packets_that_come_together_with_what_made_us_close_are_dropped(self) -> None:
+        async def leave() -> None:
+            await self.stream.receive()
+            self.session.client.dropStreams()
+
+        leaving = self.begin(leave())
+        self.session.send(self.packet(CONTINUE, b"a"), self.packet(CONTINUE, b"b"), self.packet(CONTINUE))
+        self.successResultOf(leaving)
+        self.failureResultOf(self.begin(self.stream.receive()), ConnectionLost)
+        self.assertUsable()
 
 
 class Refused(_Case):

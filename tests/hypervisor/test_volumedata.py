@@ -11,7 +11,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
 from tests.hypervisor.wired import POOL, WiredTestCase, descriptors, volumeXML
+from virnet.client import Connection
 from virnet.client.stream import Hole
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost, LocalProtocolError, RemoteError
@@ -21,6 +25,7 @@ from virnet.limits import STREAM_CHUNK
 from virnet.programs import REMOTE
 from virnet.programs.constants import StorageVolType
 from virnet.programs.values import StoragePool, StorageVol
+from virnet.transport.uri import parseURI
 
 SPARSE = 1
 MIB = 1 << 20
@@ -532,6 +537,13 @@ class Directories(_Case):
         self.assertEqual(error.message, "cannot open volume 'v': No such file or directory")
 
 
+def turnOf(clock: Clock) -> Deferred[None]:
+    """Let everything happen that is due."""
+    turn: Deferred[None] = Deferred()
+    clock.callLater(0, turn.callback, None)
+    return turn
+
+
 class Held(_Case):
     """
     Who is held back, and what it costs.
@@ -547,6 +559,29 @@ class Held(_Case):
                     self.answer(stream.send(b"x" * 1000))
                 pair.client.abort(ConnectionLost("the test ends it"))
                 self.turn()
+        self.assertNothingOpen()
+
+    def test_closing_a_connection_with_a_download_that_nobody_reads_any_more(self) -> None:
+        """
+        It holds the connection, and must not hold up its end.
+        """
+        vol = self.volume(capacity=64 * MIB)
+        pair = self.connect()
+        connection = Connection(pair.client, parseURI("test:///default"), frozenset())
+        streams = []
+
+        async def leave() -> None:
+            async with connection:
+                streams.append(await connection.remote.storageVolDownload(vol, 0, 0))
+                async for _ in streams[0]:
+                    await turnOf(self.server.reactor)
+                    break
+                raise ZeroDivisionError
+
+        self.failureResultOf(self._begun(leave()), ZeroDivisionError)
+        self.assertFalse(pair.client.readingHeld)
+        self.failureResultOf(streams[0].finish(), ConnectionLost)
+        self.assertEqual(self.server.clients.keys(), {self.pair.serverClient.id})
         self.assertNothingOpen()
 
     def test_R080_finished_and_aborted_early(self) -> None:

@@ -67,6 +67,8 @@ async def read(reactor: Any, uri: str) -> None:
             total += len(piece)
             checksum = zlib.crc32(piece, checksum)
             if called is None and total > GIB // 2:
+                while not connection.client.readingHeld:
+                    await deferLater(reactor, 0)
                 called = connection.remote.connectGetLibVersion()
                 await deferLater(reactor, STOP)
                 assert connection.client.readingHeld and not called.called, "it has read on"

@@ -42,7 +42,7 @@ from virnet.transport.sender import closeAll
 from virnet.wire.connection import ClientConnection
 from virnet.wire.events import CallFailed, EventReceived, ReplyReceived, Send, StreamReceived
 from virnet.wire.message import rpcError
-from virnet.wire.stream import ClientAction, StreamKey
+from virnet.wire.stream import ClientAction, ClientState, StreamKey
 
 I = TypeVar("I")  # noqa: E741 - an interface, as zope names them
 
@@ -203,7 +203,10 @@ class NetClient(RPCProtocol):
 
     def _streamReceived(self, event: StreamReceived) -> None:
         _, side, action, data = event
-        self._streams[side.key].received(cast(ClientAction, action), data)
+        stream = self._streams.get(side.key)
+        # It may have been dropped by what came with this packet in one piece.
+        if stream is not None:
+            stream.received(cast(ClientAction, action), data)
 
     def streamClosed(self, key: StreamKey, stream: ClientStream) -> None:
         """A stream is over: its packets are not known any more."""
@@ -212,6 +215,14 @@ class NetClient(RPCProtocol):
         self.releaseReading(stream)
         if known is not None:
             probes.objectDispose(stream)
+
+    def dropStreams(self) -> None:
+        """End the streams here, before the connection is closed: one that nobody reads any more would hold
+        up all that is still to come. Who waits for a confirmation still gets it.
+        """
+        for key, side in list(self.connection.streams.items()):
+            if side.state is not ClientState.CLOSING:
+                self._streams[key].failed(self._closedByUs())
 
     def holdReading(self, stream: ClientStream) -> None:
         """A stream has more than anybody reads: read nothing more until it has less."""
@@ -294,6 +305,7 @@ class NetClient(RPCProtocol):
         """
         closed = self.whenClosed()
         if self._reason is None:
+            self.dropStreams()
             self._closing = True
             self.sender.loseConnection()
         return closed
@@ -335,13 +347,16 @@ class NetClient(RPCProtocol):
             if not each.called:
                 each.callback(self._why())
 
+    def _closedByUs(self) -> ConnectionLost:
+        return ConnectionLost(f"the connection to {self.peer} was closed by this client")
+
     def _why(self) -> VirnetError:
         """A fresh exception that says why the connection is over: each call raises its own."""
         error = None if self._reason is None else self._reason.value
         if isinstance(error, RemoteProtocolError):
             return RemoteProtocolError(f"{self.peer} broke the protocol: {error}")
         if self._closing:
-            return ConnectionLost(f"the connection to {self.peer} was closed by this client")
+            return self._closedByUs()
         if isinstance(error, KeepAliveTimeout):
             return KeepAliveTimeout(f"{self.peer}: {error}")
         if isinstance(error, ConnectionDone):

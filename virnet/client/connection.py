@@ -106,7 +106,11 @@ class Connection(ClientHost):
         return True
 
     async def close(self) -> None:
-        """Close the connection in order, whatever the server says; without effect when it is gone already."""
+        """Close the connection in order, whatever the server says; without effect when it is gone already.
+
+        Streams that are open fail with L{ConnectionLost}; those that were finished are confirmed first.
+        """
+        self.client.dropStreams()
         try:
             await self.remote.connectClose()
         except (ConnectionLost, ProtocolError, RemoteError):
