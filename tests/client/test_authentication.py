@@ -462,7 +462,7 @@ class Layers(_Case):
 
     def test_R129_everything_behind_the_last_reply(self) -> None:
         connection = self.successResultOf(self.overTCP())
-        self.assertEqual(connection.features, {10, 14, 15})
+        self.assertEqual(connection.features, {9, 10, 14, 15})
         self.assertEqual(self.server.calls[-1], (60, (15,)))
 
     def test_R128_no_data_is_sent_as_no_data(self) -> None:

@@ -58,12 +58,13 @@ class Sequence(_Case):
                 (AUTH_LIST, ()),
                 (FEATURE, (10,)),
                 (OPEN, ("test:///default", 0)),
+                (FEATURE, (9,)),
                 (FEATURE, (14,)),
                 (FEATURE, (15,)),
             ],
         )
-        self.assertEqual(self.server.serials, [0, 1, 2, 3, 4])
-        self.assertEqual(connection.features, {10, 14, 15})
+        self.assertEqual(self.server.serials, [0, 1, 2, 3, 4, 5])
+        self.assertEqual(connection.features, {9, 10, 14, 15})
 
     def test_nothing_is_sent_ahead_of_an_answer(self) -> None:
         for number in (AUTH_LIST, OPEN, FEATURE):
@@ -93,7 +94,8 @@ class Sequence(_Case):
         connection = self.successResultOf(self.open("").opened)
         self.assertEqual(self.opening.path, "/var/run/libvirt/libvirt-sock")
         self.assertEqual(
-            self.server.calls[2:], [(OPEN, ("", 0)), (GET_URI, ()), (FEATURE, (14,)), (FEATURE, (15,))]
+            self.server.calls[2:],
+            [(OPEN, ("", 0)), (GET_URI, ()), (FEATURE, (9,)), (FEATURE, (14,)), (FEATURE, (15,))],
         )
         self.assertEqual((connection.uri.text, connection.uri.name), ("test:///chosen", "test:///chosen"))
 
@@ -103,7 +105,8 @@ class Sequence(_Case):
         self.open("")
         self.assertEqual(self.opening.path, "/s")
         self.assertEqual(
-            self.server.calls[2:], [(OPEN, ("test:///mine", 0)), (FEATURE, (14,)), (FEATURE, (15,))]
+            self.server.calls[2:],
+            [(OPEN, ("test:///mine", 0)), (FEATURE, (9,)), (FEATURE, (14,)), (FEATURE, (15,))],
         )
 
     def withoutDefaults(self) -> None:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.client.server import FEATURE, Opening, ScriptedServer
+from tests.client.server import FEATURE, LATER, NUMBER, Opening, ScriptedServer
+from tests.peers import OK, REPLY, message
 from virnet.errorcodes import ErrorNumber
 from virnet.errors import RemoteError
 from virnet.programs import REMOTE
 from virnet.programs.typedparams import TypedParams, UInt
-from virnet.programs.values import Domain, DomainGetMemoryParametersRet
+from virnet.programs.values import Domain, DomainGetMemoryParametersRet, Network, NetworkPort
 from virnet.server import NetServer, ServerProgram
 from virnet.testing import connectedPair
 
 REGISTER = 167
 DOMAIN = Domain("web1", bytes(16), 1)
+ARGUMENTS: dict[str, Any] = {
+    "dom": DOMAIN,
+    "path": "vda",
+    "disk": "vda",
+    "device": "vnet0",
+    "port": NetworkPort(Network("default", bytes(16)), bytes(16)),
+    "params": TypedParams(),
+}
 
 
 class OldServer(SynchronousTestCase):
@@ -39,6 +49,80 @@ class OldServer(SynchronousTestCase):
         opening.flush()
         self.successResultOf(subscribed)
         self.assertEqual(server.taken(), [(REGISTER, (0,))])
+
+
+class StringParameters(SynchronousTestCase):
+    """R164: parameters that are strings are asked for where the server knows of them."""
+
+    QUERIES = (
+        "domainGetMemoryParameters", "domainGetBlkioParameters", "domainGetSchedulerParametersFlags",
+        "domainBlockStatsFlags", "domainGetBlockIoTune", "domainGetNumaParameters",
+        "domainGetInterfaceParameters", "domainGetCPUStats", "nodeGetMemoryParameters", "nodeGetSEVInfo",
+        "domainGetLaunchSecurityInfo", "networkPortGetParameters",
+    )  # fmt: skip
+    """Those to which libvirt's client adds the flag."""
+
+    OTHERS = (
+        "domainGetSchedulerParameters", "domainGetJobStats", "domainGetPerfEvents", "domainGetGuestVcpus",
+        "domainGetGuestInfo", "domainSetMemoryParameters", "connectListAllDomains",
+    )  # fmt: skip
+
+    def sent(self, name: str, feature: int, flags: int) -> int | None:
+        """What flags a server gets.
+
+        @param feature: what it says of the feature.
+        @param flags: what the caller says.
+        """
+        procedure = REMOTE.byName[name]
+        server = ScriptedServer()
+        server.answers[FEATURE] = lambda asked: feature if asked == 9 else 0
+        opening = Opening(server)
+        connection = self.successResultOf(opening.opened)
+        args = [ARGUMENTS.get(parameter, 0) for parameter in procedure.parameters]
+        if "flags" in procedure.parameters:
+            args[procedure.parameters.index("flags")] = flags
+        server.taken()
+        connection.client.call(procedure, tuple(args)).addErrback(lambda _: None)
+        opening.flush()
+        ((number, got),) = server.taken()
+        self.assertEqual(number, procedure.number)
+        self.assertEqual(len(got), len(args))
+        return got[procedure.parameters.index("flags")] if "flags" in procedure.parameters else None
+
+    def test_R164_the_flag_is_added(self) -> None:
+        for name in self.QUERIES:
+            self.assertEqual((name, self.sent(name, 1, 2)), (name, 6))
+
+    def test_R164_and_does_no_harm_twice(self) -> None:
+        self.assertEqual(self.sent("domainGetMemoryParameters", 1, 4), 4)
+
+    def test_R164_a_server_without_the_feature_does_not_get_it(self) -> None:
+        for name in self.QUERIES:
+            self.assertEqual((name, self.sent(name, 0, 2)), (name, 2))
+
+    def test_R164_nor_does_any_other_procedure(self) -> None:
+        for name in self.OTHERS:
+            self.assertIn(self.sent(name, 1, 0), (0, None), name)
+
+
+class UnknownType(SynchronousTestCase):
+    """A parameter of a type that nobody knows; the text is what libvirt 9.0's client says."""
+
+    def test_the_reply_cannot_be_decoded(self) -> None:
+        server = ScriptedServer()
+        number = REMOTE.byName["domainGetMemoryParameters"].number
+        server.answers[number] = lambda *_: LATER
+        opening = Opening(server)
+        connection = self.successResultOf(opening.opened)
+        asked = connection.remote.domainGetMemoryParameters(DOMAIN, 1, 0)
+        opening.flush()
+        (call,) = server.unanswered
+        # One parameter, "abcd", of type 9.
+        payload = struct.pack(">II4sIII", 1, 4, b"abcd", 9, 0, 0)
+        server.transport.write(message(NUMBER, 1, number, REPLY, call.serial, OK, payload))
+        opening.flush()
+        error = self.failureResultOf(asked, RemoteError).value
+        self.assertEqual((error.code, error.message), (39, "Unable to decode message payload"))
 
 
 class MoreThanAskedFor(SynchronousTestCase):

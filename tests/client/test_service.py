@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -515,7 +516,7 @@ class Calls(_Case):
         self.host.server.reply(late, None)
         self.host.flush()
         # A STREAM message (3) of status ERROR (1).
-        self.assertEqual(b"".join(heard)[16:28], bytes((0, 0, 0, 3)) + b"\0\0\0\4" + bytes((0, 0, 0, 1)))
+        self.assertEqual(b"".join(heard)[16:28], struct.pack(">III", 3, late.serial, 1))
 
     def test_descriptors_that_come_too_late_are_closed(self) -> None:
         answers: list[Deferred[Any]] = []

@@ -104,7 +104,15 @@ class _Conversations(_Case):
 
     async def test_opening_asks_what_the_server_can_do(self) -> None:
         connection = await self.opened()
-        self.assertEqual(connection.features, {10, 14, 15})
+        self.assertEqual(connection.features, {9, 10, 14, 15})
+
+    async def test_R164_parameters_that_are_strings_come_unasked(self) -> None:
+        connection = await self.opened()
+        domain = await connection.remote.domainLookupByName("test")
+        available = (await connection.remote.domainGetBlkioParameters(domain, 0, 0)).nparams
+        answer = await connection.remote.domainGetBlkioParameters(domain, available, 0)
+        self.assertEqual(len(answer.params), available)
+        self.assertIn("device_weight", answer.params)
 
     async def test_plain_answers_of_every_kind(self) -> None:
         remote = (await self.opened()).remote

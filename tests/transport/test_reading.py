@@ -83,7 +83,7 @@ class Transport:
         return "its own"
 
 
-STEP = 10_000
+STEP = 25_000
 """Nanoseconds that pass whenever somebody asks for the time."""
 
 

@@ -61,7 +61,11 @@ class _Token:
 
 
 class NetClient(RPCProtocol):
-    """The protocol of a connection to a server (C: C{virNetClient})."""
+    """The protocol of a connection to a server (C: C{virNetClient}).
+
+    @ivar adapt: makes the arguments of a call what the server on the other side is to get; C{None} where they
+        are what the caller gives.
+    """
 
     log = Logger()
     probeNew = probes.CLIENT_NEW
@@ -83,6 +87,7 @@ class NetClient(RPCProtocol):
 
             clock = cast(IReactorTime, reactor)
         self.clock = clock
+        self.adapt: Callable[[Procedure, tuple[Any, ...]], tuple[Any, ...]] | None = None
         self.connection: ClientConnection[_Token] = ClientConnection()
         self._subscribers: dict[tuple[int, int, int], tuple[Procedure, list[Callable[..., object]]]] = {}
         self._reason: Failure | None = None
@@ -126,6 +131,8 @@ class NetClient(RPCProtocol):
             descriptors; nothing was sent.
         @raise OSError: one of C{fds} is not open; nothing was sent.
         """
+        if self.adapt is not None:
+            args = self.adapt(procedure, args)
         payload = procedure.encodeArgs(args)
         if self._reason is not None or self._closing:
             raise self._why()

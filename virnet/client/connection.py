@@ -4,7 +4,8 @@
      (L{virnet.client.authentication}).
   2. CONNECT_SUPPORTS_FEATURE for keepalive (10), when keepalive is wanted. The server then starts its own.
   3. CONNECT_OPEN with the name of the URI; without any URI with an empty one, and then CONNECT_GET_URI.
-  4. CONNECT_SUPPORTS_FEATURE for event callbacks (14) and close callbacks (15). An error means no.
+  4. CONNECT_SUPPORTS_FEATURE for parameters that are strings (9), which libvirt's client asks before each
+     query of parameters, for event callbacks (14) and close callbacks (15). An error means no.
 
 All strictly one after the other. Closing sends CONNECT_CLOSE and waits for the server to hang up.
 """
@@ -20,6 +21,7 @@ from virnet.client.authentication import authenticate
 from virnet.client.client import NetClient, NetClientFactory
 from virnet.client.events import EventRegistries, EventRegistry
 from virnet.client.host import ClientHost
+from virnet.client.stringparameters import askForStrings
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost, ProtocolError, RemoteError
 from virnet.limits import KEEPALIVE_COUNT, KEEPALIVE_INTERVAL
@@ -37,6 +39,7 @@ READ_ONLY = 1
 """C: C{VIR_CONNECT_RO}."""
 
 FEATURE_KEEPALIVE = 10
+FEATURE_STRING_PARAMETERS = 9
 FEATURE_EVENT_CALLBACK = 14
 FEATURE_CLOSE_CALLBACK = 15
 
@@ -195,9 +198,11 @@ async def _open(
     if not uri.text:
         chosen = await remote.connectGetURI()
         uri = uri._replace(text=chosen, name=chosen)
-    for feature in (FEATURE_EVENT_CALLBACK, FEATURE_CLOSE_CALLBACK):
+    for feature in (FEATURE_STRING_PARAMETERS, FEATURE_EVENT_CALLBACK, FEATURE_CLOSE_CALLBACK):
         if await _supports(client, feature):
             features.add(feature)
+    if FEATURE_STRING_PARAMETERS in features:
+        client.adapt = askForStrings
     return Connection(client, uri, frozenset(features))
 
 

@@ -28,10 +28,11 @@ from twisted.internet.main import CONNECTION_DONE
 
 from virnet.limits import READ_MAX, READ_MIN
 
-_WAIT = 100_000
-"""Nanoseconds that a connection is waited for: somewhat more than libvirtd takes for an answer."""
+_WAIT = 250_000
+"""Nanoseconds that a connection is waited for: libvirtd answers within 60,000, or 150,000 where its
+threads sleep in between."""
 
-_TURN = 400_000
+_TURN = 1_000_000
 """Nanoseconds after which no more waiting begins before the reactor has looked for others."""
 
 _CALL = 4096
