@@ -133,22 +133,21 @@ _LIST_GROUPS = (
 _LIST_FLAGS = sum(mask for mask, _ in _LIST_GROUPS)
 
 
-def matches(domain: MemoryDomain, flags: int) -> bool:
-    """Whether a domain is one of those to be listed.
+@lru_cache
+def listed(flags: int) -> Callable[[MemoryDomain], bool]:
+    """What tells whether a domain is one of those to be listed.
 
     @param flags: L{ConnectListAllDomainsFlags}; of each group either none is set or one that fits.
     """
-    return all(any(fits(domain) for fits in tests) for tests in _testsFor(flags))
-
-
-@lru_cache
-def _testsFor(flags: int) -> tuple[tuple[Callable[[MemoryDomain], bool], ...], ...]:
-    """What is to be looked at; of each group whatever is set, and nothing where all are."""
-    return tuple(
+    # Of each group whatever is set; nothing is left to look at where all are.
+    wanted = tuple(
         tuple(fits for flag, fits in tests if flags & flag)
         for mask, tests in _LIST_GROUPS
         if flags & mask not in (0, mask)
     )
+    if not wanted:
+        return lambda domain: True
+    return lambda domain: all(any(fits(domain) for fits in tests) for tests in wanted)
 
 
 @partialImplementer(IDomain)
@@ -165,7 +164,8 @@ class Domains:
 
     def connectListAllDomains(self, need_results: int, flags: int) -> ConnectListAllDomainsRet:
         checkFlags("testConnectListAllDomains", flags, _LIST_FLAGS)
-        found = [domain.reference for domain in self._state.domains if matches(domain, flags)]
+        fits = listed(flags)
+        found = [domain.reference for domain in self._state.domains if fits(domain)]
         return ConnectListAllDomainsRet(found if need_results else [], len(found))
 
     def connectListDomains(self, maxids: int) -> list[int]:

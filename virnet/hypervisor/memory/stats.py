@@ -12,7 +12,7 @@ from __future__ import annotations
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import RemoteError
 from virnet.hypervisor.memory.checks import checkFlags
-from virnet.hypervisor.memory.domain import matches
+from virnet.hypervisor.memory.domain import listed
 from virnet.hypervisor.memory.state import MemoryDomain, MemoryState
 from virnet.programs import IDomain, partialImplementer
 from virnet.programs.constants import ConnectGetAllDomainStatsFlags, DomainStatsTypes
@@ -49,10 +49,11 @@ class DomainStats:
             found = [self._state.domains.byUUID(dom.uuid) for dom in doms]
         else:
             found = list(self._state.domains)
+        fits = listed(flags & _FILTERS)
         return [
             DomainStatsRecord(domain.reference, _stats(domain, wanted))
             for domain in found
-            if domain is not None and matches(domain, flags & _FILTERS)
+            if domain is not None and fits(domain)
         ]
 
 
