@@ -176,3 +176,12 @@ class Connections(SynchronousTestCase):
         self.assertFalse(server.carriesDescriptors)
         (event,) = server.receive(announcing(1))
         self.assertIsInstance(event, Fault)
+
+    def test_so_it_does_once_they_are_refused(self) -> None:
+        server = ServerConnection({})
+        server.acceptDescriptors()
+        server.refuseDescriptors()
+        self.assertFalse(server.carriesDescriptors)
+        (event,) = server.receive(announcing(1))
+        assert isinstance(event, Fault)
+        self.assertIn("not supported", str(event.error))
