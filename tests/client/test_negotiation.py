@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.client.server import FEATURE, LATER, NUMBER, Opening, ScriptedServer
 from tests.peers import OK, REPLY, message
 from virnet.errorcodes import ErrorNumber
-from virnet.errors import RemoteError
+from virnet.errors import RemoteError, XDRError
 from virnet.programs import REMOTE
 from virnet.programs.typedparams import TypedParams, UInt
 from virnet.programs.values import Domain, DomainGetMemoryParametersRet, Network, NetworkPort
@@ -95,6 +95,12 @@ class StringParameters(SynchronousTestCase):
 
     def test_R164_and_does_no_harm_twice(self) -> None:
         self.assertEqual(self.sent("domainGetMemoryParameters", 1, 4), 4)
+
+    def test_R164_arguments_that_do_not_fit_are_refused_as_ever(self) -> None:
+        connection = self.successResultOf(Opening(ScriptedServer()).opened)
+        procedure = REMOTE.byName["domainGetMemoryParameters"]
+        for args in ((DOMAIN, 1), (DOMAIN, 1, None), (DOMAIN, 1, "4")):
+            self.assertRaises(XDRError, connection.client.call, procedure, args)
 
     def test_R164_a_server_without_the_feature_does_not_get_it(self) -> None:
         for name in self.QUERIES:

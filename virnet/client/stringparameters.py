@@ -30,7 +30,8 @@ _FLAGS = {
 def askForStrings(procedure: Procedure, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arguments of a call, with the flag added where it is a query of parameters."""
     position = _FLAGS.get(procedure)
-    if position is None:
+    if position is None or position >= len(args) or not isinstance(args[position], int):
+        # What is wrong with them is said by who encodes them.
         return args
     flags = args[position] | TypedParameterFlags.STRING_OKAY.value
     return (*args[:position], flags, *args[position + 1 :])
