@@ -174,6 +174,17 @@ class Bytes(SynchronousTestCase):
         self.assertIsNone(self.transport.doRead())
         self.assertEqual(self.protocol.pieces, [b"first", b"next"])
 
+    def test_the_rest_of_a_message_is_waited_for_however_large(self) -> None:
+        def begin() -> None:
+            self.reader.begun = len(self.protocol.pieces) == 1
+
+        self.protocol.then = begin
+        self.meanwhile = [lambda: None, lambda: self.peer.send(b"rest")]
+        self.peer.send(bytes(5000))
+        self.assertIsNone(self.transport.doRead())
+        self.assertEqual(self.protocol.pieces, [bytes(5000), b"rest"])
+        self.assertEqual(self.yields, 2)
+
     def test_who_was_not_is_not(self) -> None:
         self.peer.send(b"an event")
         self.transport.doRead()

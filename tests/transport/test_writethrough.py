@@ -118,6 +118,25 @@ class AtOnce(SenderCase):
         await turns()
         self.assertEqual(heard, [b"hello", b"call", b"next", b"a turn of the reactor"])
 
+    async def test_the_rest_of_a_message_is_waited_for(self) -> None:
+        end, peer = await self.pair()
+        heard: list[bytes] = []
+
+        def received(data: bytes) -> None:
+            heard.append(data)
+            if data == b"begun":
+                self.patch(reading, "_letOthersRun", lambda: peer.send(b"rest"))
+                reactor.callLater(0, heard.append, b"a turn of the reactor")
+                end.out.expect()
+
+        end.onData = received
+        peer.send(b"hello")
+        await end.has(5)
+        peer.send(b"begun")
+        await end.has(14)
+        await turns()
+        self.assertEqual(heard, [b"hello", b"begun", b"rest", b"a turn of the reactor"])
+
     async def test_word_comes_in_order_and_when_the_kernel_has_it_all(self) -> None:
         end, peer = await self.pair()
         heard: list[int] = []

@@ -159,6 +159,8 @@ class RPCProtocol(Protocol):
         if self._keepalive is not None:
             self._keepalive.received(self.clock.seconds())
         self.dispatch(self.connection.receive(data))
+        if len(data) > _LARGE and self.connection.unjudged:
+            self.sender.expect()
 
     def dispatch(self, events: list[Event]) -> None:
         """Do what follows from wire events, and from those that these make possible."""
@@ -410,6 +412,10 @@ def peerCredentials(sock: socket.socket | None) -> tuple[int, int, int] | None:
     )
     return pid, uid, gid
 
+
+_LARGE = 4096
+"""Bytes of a message that has begun from which on the rest is likely on its way: it did not fit into the
+socket of whoever sends it."""
 
 _INT = struct.Struct("i")
 _CREDENTIALS = struct.Struct("iII")

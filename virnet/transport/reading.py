@@ -9,8 +9,9 @@ own. When to read, what the end of a connection means, and all else stays the tr
   - Who was sent something while their message was handled soon sends the next: a client that was answered, a
     server that was asked. To sleep until then and be woken costs more than to stay awake. So the socket is
     asked again and again for a while, other processes having the processor in between, and what comes is
-    read at once. Only as long as no other connection was read in between, so that nobody is served more
-    often than others; and where nothing came, it is tried again after twice as many reads as before.
+    read at once; so is the rest of a large message that has begun. Only as long as no other connection was
+    read in between, so that nobody is served more often than others; and where nothing came, it is tried
+    again after twice as many reads as before.
 """
 
 from __future__ import annotations
@@ -61,10 +62,12 @@ class SocketReader:
 
     @ivar reading: whether more shall be read; who pauses or closes the transport says it here too.
     @ivar answered: whether something was sent since the last read; who sends it says it here.
+    @ivar begun: whether what was read ends within a message; who knows says it here.
     """
 
     __slots__ = (
         "answered",
+        "begun",
         "reading",
         "_pause",
         "_receive",
@@ -81,7 +84,7 @@ class SocketReader:
         """@param transport: connected, with a plain socket; it is read by this from now on."""
         sock: socket.socket = transport.getHandle()
         self.reading = True
-        self.answered = False
+        self.answered = self.begun = False
         self._pause = 0
         self._skip = 0
         self._size = READ_MIN
@@ -117,9 +120,9 @@ class SocketReader:
                 self._pause = 0
             count = len(data)
             self._size = READ_MAX if count >= READ_MIN else READ_MIN
-            self.answered = False
+            self.answered = self.begun = False
             self._transport.protocol.dataReceived(data)
-            if not (mayWait and self.answered and self.reading) or count >= _CALL:
+            if not (mayWait and self.reading and (self.begun or (self.answered and count < _CALL))):
                 return None
             now = _now()
             end = end or now + _TURN

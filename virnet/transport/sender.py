@@ -162,6 +162,9 @@ class BufferedSender:
     def flush(self) -> None:
         """No more messages follow for now."""
 
+    def expect(self) -> None:
+        """The rest of a large message that has begun is on its way."""
+
     def _handOver(self) -> None:
         """Give the transport what it wants."""
         while self._queue and not self._waiting:

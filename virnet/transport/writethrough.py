@@ -150,6 +150,9 @@ class WriteThrough(BufferedSender):
         self._transport.write(bytes(data[:count]))
         return count
 
+    def expect(self) -> None:
+        self._reader.begun = True
+
     def drained(self) -> None:
         self._closeGiven()
         super().drained()
