@@ -106,8 +106,9 @@ much that is being written, and copies. Free memory of up to twice that stays wi
 READ_MIN = 65536
 """Bytes that are read from a socket at a time as long as no more come."""
 
-READ_MAX = 262144
-"""Bytes that are read from a socket at a time after a read that brought L{READ_MIN} or more."""
+READ_MAX = 524288
+"""Bytes that are read from a socket at a time after a read that brought L{READ_MIN} or more; by so many
+fewer with each that brings less, since the pieces of a stream have small ones between them."""
 
 FILE_CHUNK = 1048576
 """Bytes of a file that are read or written in one turn of a thread."""

@@ -235,8 +235,9 @@ class ClientStream:
             while item := await self._next():
                 batch = [item]
                 size = _cost(item)
-                # A thread costs about as much as writing a packet does: give it several.
-                while size < FILE_CHUNK and await self._hasMore():
+                # A thread costs about as much as writing a packet does: give it several small ones. A whole
+                # one is written at once, while the server reads the next; more would get in its way.
+                while size < STREAM_CHUNK and await self._hasMore():
                     batch.append(self._take())
                     size += _cost(batch[-1])
                 await file.run(writer.writeAll, batch)

@@ -119,7 +119,7 @@ class SocketReader:
             if deadline:
                 self._pause = 0
             count = len(data)
-            self._size = READ_MAX if count >= READ_MIN else READ_MIN
+            self._size = READ_MAX if count >= READ_MIN else max(self._size - READ_MIN, READ_MIN)
             self.answered = self.begun = False
             self._transport.protocol.dataReceived(data)
             if not (mayWait and self.reading and (self.begun or (self.answered and count < _CALL))):
