@@ -110,6 +110,11 @@ READ_MAX = 524288
 """Bytes that are read from a socket at a time after a read that brought L{READ_MIN} or more; by so many
 fewer with each that brings less, since the pieces of a stream have small ones between them."""
 
+READ_LARGE = 4096
+"""Bytes of one read from which on it is not a call, or a few of somebody who waits for each answer, but part
+of much: where it ends within a message, the rest is likely on its way, since it did not fit into the socket
+of whoever sends it."""
+
 FILE_CHUNK = 1048576
 """Bytes of a file that are read or written in one turn of a thread."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import time
 from collections import Counter
 from typing import Any
@@ -17,9 +16,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.interop.support import WITH_US, Daemon, LibvirtDaemon, VirnetDaemon, requireTool
-from tests.interop.test_libvirt_python import PROLOGUE, PYTHON, SECONDS
-from tests.interop.test_libvirt_python import daemons as withBinding
+from tests.interop.binding import SECONDS, printed, requireBinding
+from tests.interop.support import Daemon, LibvirtDaemon, VirnetDaemon, requireTool
 from virnet.client import connect
 from virnet.errorcodes import ErrorNumber
 from virnet.errors import LocalProtocolError, RemoteError
@@ -45,14 +43,14 @@ class LibvirtPython(SynchronousTestCase):
 
     def run_(self, script: str) -> str:
         """Run a script that has a connection C{c} and the running domain C{test}."""
-        withBinding(self)
+        requireBinding(self)
         daemon = VirnetDaemon()
         daemon.start()
         self.addCleanup(daemon.stop)
         # It has all that it needs for itself once it has served somebody.
-        self._said(daemon, "")
+        printed(self, _OPENING, daemon.uri)
         before = self._atRest(daemon)
-        said = self._said(daemon, script)
+        said = printed(self, _OPENING + script, daemon.uri)
         self.assertEqual(self._atRest(daemon), before, openFiles(daemon))
         return said
 
@@ -62,17 +60,6 @@ class LibvirtPython(SynchronousTestCase):
         while sum(name.startswith("socket:") for name in openFiles(daemon).elements()) > 2:
             self.assertTrue(time.monotonic() < deadline, f"left: {openFiles(daemon)}")
         return openFiles(daemon).total()
-
-    def _said(self, daemon: Daemon, script: str) -> str:
-        done = subprocess.run(
-            [*WITH_US, PYTHON, "-c", PROLOGUE + _OPENING + script, daemon.uri],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
-        return done.stdout
 
     def test_R087_graphics_that_it_brings(self) -> None:
         """249: the guest speaks on the socket."""

@@ -6,9 +6,7 @@ What happens when one end is stopped is in C{test_streams}.
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from collections import Counter
 from typing import Any
 
@@ -16,9 +14,9 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.interop.support import WITH_US, Daemon, LibvirtDaemon, VirnetDaemon, requireTool
+from tests.interop.binding import LOOP, daemons, printed, requireBinding
+from tests.interop.support import LibvirtDaemon, VirnetDaemon, requireTool
 from tests.interop.support import Virsh as VirshProcess
-from tests.interop.test_libvirt_python import LOOP, PROLOGUE, PYTHON, SECONDS, daemons
 from virnet.client import connect
 from virnet.probes import Probe, subscribe
 from virnet.wire.keepalive import PING, PONG
@@ -121,30 +119,18 @@ class Virsh(SynchronousTestCase):
 class LibvirtPython(SynchronousTestCase):
     """What an application of libvirt's sees is the same of our daemon and of libvirtd."""
 
-    def said(self, daemon: Daemon, script: str) -> str:
-        """Run a script with an event loop."""
-        done = subprocess.run(
-            [*WITH_US, PYTHON, "-c", PROLOGUE + LOOP + script, daemon.uri],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
-        return done.stdout
-
     def test_what_can_be_set(self) -> None:
-        ours, theirs = (self.said(each, _SETTINGS) for each in daemons(self))
+        ours, theirs = (printed(self, LOOP + _SETTINGS, each.uri) for each in daemons(self))
         self.assertEqual(ours, theirs)
         refused = '[1, 7, "internal error: keepalive interval already set"'
         self.assertEqual([line[: len(refused)] for line in ours.splitlines()[-2:]], ["0", refused])
 
     def test_R101_a_call_that_waits_for_a_daemon_that_is_stopped(self) -> None:
-        daemons(self)
+        requireBinding(self)
         stopped = VirnetDaemon()
         stopped.start()
         self.addCleanup(stopped.stop)
-        said = self.said(stopped, _STOPPED.format(pid=stopped.pid))
+        said = printed(self, LOOP + _STOPPED.format(pid=stopped.pid), stopped.uri)
         error, seconds, later, reasons = map(json.loads, said.splitlines())
         self.assertEqual(error[:3], [1, 7, "internal error: connection closed due to keepalive timeout"])
         self.assertTrue(2.5 <= seconds <= 10, seconds)

@@ -8,78 +8,12 @@ must have seen the same.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from typing import Any
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
-from tests.interop.support import Daemon, LibvirtDaemon, VirnetDaemon, requireTool
-
-PYTHON = "/usr/bin/python3"
-SECONDS = 60
-
-PROLOGUE = """
-import json, sys, time
-import libvirt
-
-libvirt.registerErrorHandler(lambda *_: None, None)
-uri = sys.argv[1]
-XML = '''
-<domain type='test'>
-  <name>%s</name>
-  <uuid>12345678-1234-1234-1234-123456789abc</uuid>
-  <memory>1024</memory>
-  <os><type>hvm</type></os>
-</domain>
-'''
-
-def refused(call, *args):
-    try:
-        return ["not refused", str(call(*args))]
-    except libvirt.libvirtError as e:
-        return [e.get_error_code(), e.get_error_domain(), e.get_error_message(), e.get_error_level(),
-                e.get_str1(), e.get_str2(), e.get_str3(), e.get_int1(), e.get_int2()]
-
-def say(value):
-    print(json.dumps(value))
-"""
-
-LOOP = """
-import threading
-libvirt.virEventRegisterDefaultImpl()
-
-def turn():
-    while True:
-        libvirt.virEventRunDefaultImpl()
-
-threading.Thread(target=turn, daemon=True).start()
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit("waited in vain")
-        time.sleep(0.005)  # the loop turns in its own thread and tells nobody
-"""
-
-_daemons: list[Daemon] = []
-
-
-def daemons(testcase: SynchronousTestCase) -> list[Daemon]:
-    """Ours and libvirt's, for all tests here; they end with the process."""
-    requireTool(testcase, "libvirtd")
-    requireTool(testcase, PYTHON)
-    if subprocess.run([PYTHON, "-c", "import libvirt"], capture_output=True).returncode:
-        reason = "libvirt-python is not installed"
-        if os.environ.get("CI", "").lower() in ("true", "1"):
-            raise testcase.failureException(reason)
-        raise SkipTest(reason)
-    if not _daemons:
-        for each in (VirnetDaemon(), LibvirtDaemon()):
-            each.start()
-            _daemons.append(each)
-    return _daemons
+from tests.interop.binding import LOOP, daemons, printed
+from tests.interop.support import Daemon, LibvirtDaemon, VirnetDaemon
 
 
 class _Case(SynchronousTestCase):
@@ -87,15 +21,7 @@ class _Case(SynchronousTestCase):
 
     def said(self, daemon: Daemon, script: str, uri: str | None = None) -> Any:
         """Run a script against a daemon and return what it said."""
-        done = subprocess.run(
-            [PYTHON, "-c", PROLOGUE + script, uri or daemon.uri],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return [json.loads(line) for line in printed(self, script, uri or daemon.uri).splitlines()]
 
     def both(self, script: str) -> Any:
         """Run a script against both daemons; return what it said, the same of both."""

@@ -17,8 +17,8 @@ from zope.interface import implementer
 
 from virnet.limits import READ_MAX, READ_MIN
 from virnet.transport import reading
+from virnet.transport.descriptors import closeAll
 from virnet.transport.reading import SocketReader
-from virnet.transport.sender import closeAll
 
 
 class Recorder(Protocol):

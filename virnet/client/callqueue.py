@@ -14,7 +14,6 @@ Rules that live here:
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +25,7 @@ from twisted.python.failure import Failure
 from virnet.client.client import NetClient
 from virnet.errors import CallTimedOut, ConnectionLost, RemoteProtocolError
 from virnet.programs.base import Procedure
-from virnet.transport.sender import closeAll
+from virnet.transport.descriptors import closeAll, duplicateAll
 
 
 class _Call:
@@ -95,7 +94,7 @@ class CallQueue:
             procedure.encodeArgs(args)  # A mistake is raised where it was made.
             call.deferred = Deferred(lambda _: self._withdraw(call))
             # The caller may close its own when this returns.
-            call.fds = _duplicates(fds)
+            call.fds = duplicateAll(fds)
             self._waiting.append(call)
         if timeout is not None:
             timer = self._clock.callLater(timeout, self._timedOut, call, timeout)
@@ -189,17 +188,6 @@ class CallQueue:
     def accept(self) -> None:
         """Take calls."""
         self.refusal = None
-
-
-def _duplicates(fds: Sequence[int]) -> list[int]:
-    copies: list[int] = []
-    try:
-        for fd in fds:
-            copies.append(os.dup(fd))
-    except OSError:
-        closeAll(copies)
-        raise
-    return copies
 
 
 def _stopTimer(result: Any, timer: IDelayedCall) -> Any:

@@ -36,9 +36,9 @@ from virnet.errors import (
 )
 from virnet.limits import MESSAGE_MIN, SEND_BUFFER
 from virnet.programs.base import Procedure, Program
+from virnet.transport.descriptors import closeAll
 from virnet.transport.memory import keepStreamMemory
 from virnet.transport.protocol import RPCProtocol
-from virnet.transport.sender import closeAll
 from virnet.wire.connection import ClientConnection
 from virnet.wire.events import CallFailed, EventReceived, ReplyReceived, Send, StreamReceived
 from virnet.wire.message import rpcError

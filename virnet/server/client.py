@@ -43,8 +43,8 @@ from virnet.server.events import EventSender
 from virnet.server.interfaces import IServerClient
 from virnet.server.program import Method, asRemoteError
 from virnet.server.stream import ServerStream
+from virnet.transport.descriptors import closeAll
 from virnet.transport.protocol import RPCProtocol, peerCredentials
-from virnet.transport.sender import closeAll
 from virnet.wire.connection import ServerConnection
 from virnet.wire.events import CallReceived, Event, StreamReceived
 from virnet.wire.message import EVENT_SERIAL, MESSAGE, OK, MessageHeader, encodeMessage, rpcError

@@ -28,7 +28,7 @@ from virnet.errors import (
     RemoteProtocolError,
     VirnetError,
 )
-from virnet.limits import DESCRIPTORS_UNCLAIMED_MAX, FAULTS_LOGGED
+from virnet.limits import DESCRIPTORS_UNCLAIMED_MAX, FAULTS_LOGGED, READ_LARGE
 from virnet.probes import (
     KEEPALIVE_DISPOSE,
     KEEPALIVE_NEW,
@@ -45,7 +45,8 @@ from virnet.probes import (
     objectNew,
 )
 from virnet.security.securitylayer import SecurityLayer
-from virnet.transport.sender import BufferedSender, closeAll
+from virnet.transport.descriptors import closeAll
+from virnet.transport.sender import BufferedSender
 from virnet.transport.writethrough import senderFor
 from virnet.wire import keepalive
 from virnet.wire.connection import ClientConnection, ServerConnection
@@ -159,7 +160,7 @@ class RPCProtocol(Protocol):
         if self._keepalive is not None:
             self._keepalive.received(self.clock.seconds())
         self.dispatch(self.connection.receive(data))
-        if len(data) > _LARGE and self.connection.unjudged:
+        if len(data) >= READ_LARGE and self.connection.unjudged:
             self.sender.expect()
 
     def dispatch(self, events: list[Event]) -> None:
@@ -412,10 +413,6 @@ def peerCredentials(sock: socket.socket | None) -> tuple[int, int, int] | None:
     )
     return pid, uid, gid
 
-
-_LARGE = 4096
-"""Bytes of a message that has begun from which on the rest is likely on its way: it did not fit into the
-socket of whoever sends it."""
 
 _INT = struct.Struct("i")
 _CREDENTIALS = struct.Struct("iII")

@@ -27,7 +27,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.internet.main import CONNECTION_DONE
 
-from virnet.limits import READ_MAX, READ_MIN
+from virnet.limits import READ_LARGE, READ_MAX, READ_MIN
 
 _WAIT = 250_000
 """Nanoseconds that a connection is waited for: libvirtd answers within 60,000, or 150,000 where its
@@ -35,10 +35,6 @@ threads sleep in between."""
 
 _TURN = 1_000_000
 """Nanoseconds after which no more waiting begins before the reactor has looked for others."""
-
-_CALL = 4096
-"""Bytes that a call may have, or a few: who sends more at once does not wait for each answer, and is better
-read when still more has come."""
 
 _PAUSE_MAX = 1024
 """Reads without waiting, at the most, where waiting has not paid."""
@@ -122,7 +118,7 @@ class SocketReader:
             self._size = READ_MAX if count >= READ_MIN else max(self._size - READ_MIN, READ_MIN)
             self.answered = self.begun = False
             self._transport.protocol.dataReceived(data)
-            if not (mayWait and self.reading and (self.begun or (self.answered and count < _CALL))):
+            if not (mayWait and self.reading and (self.begun or (self.answered and count < READ_LARGE))):
                 return None
             now = _now()
             end = end or now + _TURN

@@ -17,7 +17,6 @@ L{WriteThrough<virnet.transport.writethrough.WriteThrough>}.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -26,6 +25,7 @@ from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from zope.interface import implementer
 
 from virnet.errors import LocalProtocolError
+from virnet.transport.descriptors import closeAll
 
 
 class _Message:
@@ -319,12 +319,3 @@ class BufferedSender:
         if self._producer is not None and self._streaming and not self._paused:
             self._paused = True
             self._producer.pauseProducing()
-
-
-def closeAll(fds: Iterable[int]) -> None:
-    """Close descriptors. One that is closed already, or is none, is not worth losing the others for."""
-    for fd in fds:
-        try:
-            os.close(fd)
-        except (OSError, OverflowError, TypeError):
-            pass

@@ -27,8 +27,9 @@ from twisted.internet.tcp import Connection
 
 from virnet.errors import LocalProtocolError
 from virnet.limits import SEND_BUFFER
+from virnet.transport.descriptors import closeAll
 from virnet.transport.reading import SocketReader
-from virnet.transport.sender import BufferedSender, closeAll
+from virnet.transport.sender import BufferedSender
 
 _PIECE = 16384
 """Bytes the transport gets to say when the socket is writable: fits when it is, costs little to copy."""

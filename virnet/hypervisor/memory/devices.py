@@ -36,7 +36,7 @@ from virnet.programs.constants import (
 )
 from virnet.programs.values import Domain
 from virnet.server import IServerClient, ProtocolEnd, ServerStream, StreamEnd
-from virnet.transport.sender import closeAll
+from virnet.transport.descriptors import closeAll, duplicateAll
 
 #: What a VNC server says first (RFC 6143 section 7.1.1).
 GREETING = b"RFB 003.008\n"
@@ -237,15 +237,11 @@ class NamedDescriptors:
 
 
 def _duplicates(fds: Sequence[int]) -> list[int]:
-    kept: list[int] = []
     try:
-        for fd in fds:
-            kept.append(os.dup(fd))
+        return duplicateAll(fds)
     except OSError as e:
-        closeAll(kept)
         text = f"cannot keep a file descriptor: {e.strerror}"
         raise RemoteError.ofSystem(e.errno or 0, text, ErrorDomain.DOMAIN) from e
-    return kept
 
 
 def picture(uuid: bytes) -> bytes:
