@@ -222,7 +222,7 @@ class ServerClient(RPCProtocol):
             return
         self._dispatching = True
         try:
-            super().dispatch(events)
+            RPCProtocol.dispatch(self, events)
         finally:
             self._dispatching = False
         self._adjustReading()

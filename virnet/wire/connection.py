@@ -59,6 +59,7 @@ from virnet.wire.message import (
     encodeError,
     encodeMessage,
     rpcError,
+    unpackHeader,
 )
 from virnet.wire.stream import (
     ClientAction,
@@ -154,7 +155,7 @@ class _Connection(ABC):
         messages = self._messages
         while messages and self.inProgress < self.limit and not self.closed:
             message = messages.pop()
-            header = decodeHeader(message)
+            header = _new(MessageHeader, unpackHeader(message))
             if self.received.listeners:
                 self.received(self.owner, *header.traced())
             event = self._judge(header, message)
@@ -288,9 +289,8 @@ class ServerConnection(_Connection):
 
         @raise LocalProtocolError: the payload does not fit into a message.
         """
-        return encodeMessage(
-            header.program, header.version, header.procedure, REPLY, header.serial, OK, payload
-        )
+        _, program, version, procedure, _, serial, _ = header
+        return encodeMessage(program, version, procedure, REPLY, serial, OK, payload)
 
     def replyWithDescriptors(self, header: MessageHeader, payload: bytes, count: int) -> bytes:
         """Make the successful reply to a call with descriptors, which are sent behind it.

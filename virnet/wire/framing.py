@@ -70,6 +70,14 @@ class Framer:
             else:
                 return self._finishLarge()
             self._chunks, self._have, self._need, self._extra = [], 0, LENGTH_SIZE, 0
+        size = len(data)
+        if (
+            MESSAGE_MIN <= size <= self.maximum + LENGTH_SIZE
+            and data[:LENGTH_SIZE] == size.to_bytes(LENGTH_SIZE, "big")
+            and data[_TYPE_START:_TYPE_END] != self._type
+        ):
+            # What comes is mostly one message.
+            return [data]
         return self._cut(data)
 
     def judgeDescriptors(self) -> None:

@@ -74,13 +74,15 @@ class MessageHeader(NamedTuple):
 
 _LAYOUT = struct.Struct(">IIIiiIi")
 _pack = _LAYOUT.pack
-_unpack = _LAYOUT.unpack_from
+unpackHeader = _LAYOUT.unpack_from
+"""The fields of the header of a whole message, in their order."""
+
 _new = tuple.__new__
 
 
 def decodeHeader(data: bytes) -> MessageHeader:
     """Read the header of a whole message of at least L{limits.MESSAGE_MIN} bytes."""
-    return _new(MessageHeader, _unpack(data))
+    return _new(MessageHeader, unpackHeader(data))
 
 
 def encodeMessage(
