@@ -234,6 +234,15 @@ class Reverting(SnapshotTestCase):
         self.call.domainRevertToSnapshot(self.a, 0)
         self.assertEqual(self.call.domainGetInfo(TEST).memory, 2097152)
 
+    def test_the_name_stays(self) -> None:
+        self.call.domainDestroy(TEST)
+        self.call.domainRename(TEST, "renamed", 0)
+        self.call.domainRevertToSnapshot(self.stopped, 0)
+        found = self.call.domainLookupByUUID(TEST.uuid)
+        self.assertEqual(found, Domain("renamed", TEST.uuid, -1))
+        self.assertIn("<name>renamed</name>", self.call.domainGetXMLDesc(found, 0))
+        self.assertEqual(self.call.domainLookupByName("renamed"), found)
+
     def test_both_flags_exclude_each_other(self) -> None:
         names = "'VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING' and 'VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED'"
         self.assertRefused(

@@ -258,7 +258,8 @@ class Domains:
         if "/" in name:
             raise xmlError(f"name {name} cannot contain '/'", ErrorDomain.TEST)
         tell(self._state, domain, DomainEventType.UNDEFINED, DomainEventUndefinedDetailType.RENAMED)
-        before, domain.definition.name = domain.name, name
+        before = domain.name
+        domain.rename(name)
         self._state.domains.renamed(domain, before)
         tell(self._state, domain, DomainEventType.DEFINED, DomainEventDefinedDetailType.RENAMED)
         return 0

@@ -112,6 +112,8 @@ class Snapshots:
             self._stop(domain)
             domain.persistent = keeps
         domain.definition = snapshot.definition.copy()
+        # It may have been renamed since.
+        domain.definition.name = domain.name
         domain.snapshots.current = snapshot.name
         if runs:
             began = DomainEventStartedDetailType.FROM_SNAPSHOT

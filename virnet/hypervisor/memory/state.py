@@ -39,18 +39,19 @@ class _Named(Protocol):
 class MemoryDomain:
     """One domain.
 
+    @ivar reference: how the protocol names it: name, uuid, and id while it runs, else -1. The last id of a
+        transient domain stays: its final event says it.
     @ivar definition: what it runs with, or would start with.
     @ivar following: what it will start with next, while it runs and is persistent.
-    @ivar id: while it runs, else -1. A transient domain's last one stays: its final event says it.
     @ivar state: with C{reason}, why.
     @ivar whenStopped: what is called, once, when it stops running; whoever is done before takes it out by its
         key.
     """
 
     def __init__(self, definition: DomainDefinition, persistent: bool) -> None:
+        self.reference = Domain(definition.name, definition.uuid, -1)
         self.definition = definition
         self.following: DomainDefinition | None = None
-        self.id = -1
         self.state = DomainState.SHUTOFF
         self.reason: int = DomainShutoffReason.UNKNOWN
         self.persistent = persistent
@@ -62,23 +63,22 @@ class MemoryDomain:
     @property
     def name(self) -> str:
         """Its name."""
-        return self.definition.name
+        return self.reference.name
 
     @property
     def uuid(self) -> bytes:
         """Its 16 bytes."""
-        return self.definition.uuid
+        return self.reference.uuid
+
+    @property
+    def id(self) -> int:
+        """Its id while it runs, else -1."""
+        return self.reference.id
 
     @property
     def active(self) -> bool:
         """Whether it runs, be it paused."""
         return self.state != DomainState.SHUTOFF
-
-    @property
-    def reference(self) -> Domain:
-        """How the protocol names it."""
-        definition = self.definition
-        return Domain(definition.name, definition.uuid, self.id)
 
     @property
     def nextDefinition(self) -> DomainDefinition:
@@ -92,11 +92,16 @@ class MemoryDomain:
         else:
             self.definition = definition
 
+    def rename(self, name: str) -> None:
+        """Give it another name."""
+        self.definition.name = name
+        self.reference = self.reference._replace(name=name)
+
     def started(self, id: int, reason: int) -> None:
         """Let it run with its definition."""
         if self.persistent and self.following is None:
             self.following = self.definition.copy()
-        self.id = id
+        self.reference = self.reference._replace(id=id)
         self.managedSave = False
         self.setState(DomainState.RUNNING, reason)
 
@@ -104,7 +109,7 @@ class MemoryDomain:
         """Let it run no more."""
         if self.following is not None:
             self.definition, self.following = self.following, None
-            self.id = -1
+            self.reference = self.reference._replace(id=-1)
         self.setState(DomainState.SHUTOFF, reason)
         calls, self.whenStopped = self.whenStopped, {}
         for call in calls.values():
