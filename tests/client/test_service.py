@@ -17,6 +17,7 @@ from zope.interface import implementer
 from tests.client.server import AUTH_LIST, CLOSE, LATER, OPEN, ScriptedServer, unknown
 from virnet.client import ConnectionService
 from virnet.client.callqueue import CallQueue
+from virnet.client.client import PendingCall
 from virnet.errors import CallTimedOut, ConnectionLost, LocalProtocolError, RemoteError, URIError, XDRError
 from virnet.objects import Gap
 from virnet.programs import QEMU, REMOTE
@@ -519,14 +520,13 @@ class Calls(_Case):
         self.assertEqual(b"".join(heard)[16:28], struct.pack(">III", 3, late.serial, 1))
 
     def test_descriptors_that_come_too_late_are_closed(self) -> None:
-        answers: list[Deferred[Any]] = []
+        sent: list[PendingCall] = []
 
         class Client:
             """Descriptors do not come over the transport of this test."""
 
-            def call(self, *args: Any) -> Deferred[Any]:
-                answers.append(Deferred())
-                return answers[-1]
+            def start(self, call: PendingCall, *args: Any) -> None:
+                sent.append(call)
 
         queue = CallQueue(self.clock, 1)
         client: Any = Client()
@@ -536,9 +536,29 @@ class Calls(_Case):
         self.clock.advance(1)
         self.failureResultOf(call, CallTimedOut)
         fd = os.open("/dev/null", os.O_RDONLY)
-        answers[0].callback([fd])
+        sent[0].answered([fd])
         self.assertRaises(OSError, os.fstat, fd)
         self.assertEqual(queue.inFlight, 0)
+
+    def test_one_that_is_answered_while_it_is_sent_is_sent_once(self) -> None:
+        sent: list[PendingCall] = []
+
+        class Client:
+            """As over a transport in memory."""
+
+            def start(self, call: PendingCall, *args: Any) -> None:
+                sent.append(call)
+                if len(sent) > 1:
+                    call.answered(len(sent))
+
+        queue = CallQueue(self.clock, 1)
+        client: Any = Client()
+        queue.connected(client)
+        procedure = REMOTE.byName["connectGetLibVersion"]
+        calls = [queue.call(procedure, (), timeout=None, patient=True) for _ in range(4)]
+        sent[0].answered(1)
+        self.assertEqual([self.successResultOf(call) for call in calls], [1, 2, 3, 4])
+        self.assertEqual((len(sent), queue.inFlight, len(queue)), (4, 0, 0))
 
     def test_a_mistake_is_raised_at_the_call_sent_or_not(self) -> None:
         service = self.make()

@@ -20,15 +20,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.python.failure import Failure
 
-from virnet.client.client import NetClient
+from virnet.client.client import NetClient, PendingCall
 from virnet.errors import CallTimedOut, ConnectionLost, RemoteProtocolError
 from virnet.programs.base import Procedure
 from virnet.transport.descriptors import closeAll, duplicateAll
 
 
-class _Call:
+class _Call(PendingCall):
     """One call.
 
     @ivar fds: descriptors of the queue's own, while it waits.
@@ -36,15 +35,23 @@ class _Call:
     @ivar sent: it was given to a connection.
     """
 
-    __slots__ = ("args", "deferred", "fds", "patient", "procedure", "sent")
+    __slots__ = ("args", "fds", "patient", "queue", "sent")
 
-    def __init__(self, procedure: Procedure, args: tuple[Any, ...], patient: bool) -> None:
-        self.procedure = procedure
+    def __init__(self, queue: CallQueue, procedure: Procedure, args: tuple[Any, ...], patient: bool) -> None:
+        super().__init__(procedure)
+        self.queue = queue
         self.args = args
         self.patient = patient
         self.fds: list[int] = []
         self.sent = False
-        self.deferred: Deferred[Any]
+
+    def answered(self, result: Any) -> None:
+        self.queue.release()
+        super().answered(result)
+
+    def failed(self, error: Exception) -> None:
+        self.queue.release()
+        super().failed(error)
 
 
 class CallQueue:
@@ -87,7 +94,7 @@ class CallQueue:
         """
         if self.refusal is not None:
             raise ConnectionLost(self.refusal)
-        call = _Call(procedure, args, patient)
+        call = _Call(self, procedure, args, patient)
         if self._client is None and not patient:
             raise ConnectionLost("not connected at the moment")
         if not self._sendAtOnce(call, fds):
@@ -117,39 +124,33 @@ class CallQueue:
 
     def _send(self, client: NetClient, call: _Call, fds: Sequence[int]) -> None:
         """@raise VirnetError: it was not sent."""
-        answer = client.call(call.procedure, call.args, fds)
-        call.sent = True
         self.inFlight += 1
-        answer.addCallbacks(self._answered, self._failed, (call,), {}, (call,))
+        try:
+            client.start(call, call.args, fds)
+        except BaseException:
+            self.inFlight -= 1
+            raise
+        call.sent = True
 
-    def _answered(self, result: Any, call: _Call) -> None:
-        self._release()
-        if call.deferred.called:
-            _dispose(call.procedure, result)
-        else:
-            call.deferred.callback(result)
-
-    def _failed(self, failure: Failure, call: _Call) -> None:
-        self._release()
-        if not call.deferred.called:
-            call.deferred.errback(failure)
-
-    def _release(self) -> None:
+    def release(self) -> None:
+        """A call is not in flight any more."""
         self.inFlight -= 1
         self._sendWaiting()
 
     def _sendWaiting(self) -> None:
         while self._waiting and self._client is not None and self.inFlight < self._limit:
-            call = self._waiting[0]
+            # Its answer may come before it was sent for good, and send the next one.
+            call = self._waiting.popleft()
+            fds, call.fds = call.fds, []
             try:
-                self._send(self._client, call, call.fds)
+                self._send(self._client, call, fds)
             except (ConnectionLost, RemoteProtocolError):
+                call.fds = fds
+                self._waiting.appendleft(call)
                 return
             except Exception:
-                self._withdraw(call)
                 call.deferred.errback()
-            else:
-                self._withdraw(call)
+            closeAll(fds)
 
     def _withdraw(self, call: _Call) -> None:
         """A call does not wait any more."""
@@ -194,12 +195,3 @@ def _stopTimer(result: Any, timer: IDelayedCall) -> Any:
     if timer.active():
         timer.cancel()
     return result
-
-
-def _dispose(procedure: Procedure, result: Any) -> None:
-    """Give back what nobody waits for any more."""
-    if procedure.stream is not None:
-        stream = result if procedure.ret is None else result[1]
-        stream.abort().addErrback(lambda _: None)
-    elif procedure.fds == "reply":
-        closeAll(result if procedure.ret is None else result[1])

@@ -12,7 +12,6 @@ The client's protocol: calls go out, replies complete them, events reach who ask
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -36,7 +35,7 @@ from virnet.errors import (
 )
 from virnet.limits import MESSAGE_MIN, SEND_BUFFER
 from virnet.programs.base import Procedure, Program
-from virnet.transport.descriptors import closeAll
+from virnet.transport.descriptors import closeAll, duplicateAll
 from virnet.transport.memory import keepStreamMemory
 from virnet.transport.protocol import RPCProtocol
 from virnet.wire.connection import ClientConnection
@@ -47,17 +46,37 @@ from virnet.wire.stream import ClientAction, ClientState, StreamKey
 I = TypeVar("I")  # noqa: E741 - an interface, as zope names them
 
 
-class _Token:
-    """What a reply completes."""
+class PendingCall:
+    """A call and what becomes of its answer.
+
+    @ivar deferred: fires with the answer, unless nobody waits for it any more.
+    @ivar end: bytes that were to be sent when it was.
+    @ivar stream: what it opens.
+    """
 
     __slots__ = ("deferred", "end", "procedure", "stream")
 
-    def __init__(self, procedure: Procedure, deferred: Deferred[Any]) -> None:
+    deferred: Deferred[Any]
+
+    def __init__(self, procedure: Procedure) -> None:
         self.procedure = procedure
-        self.deferred = deferred
         self.end = 0
-        """Bytes that were to be sent when it was."""
         self.stream: ClientStream | None = None
+
+    def answered(self, result: Any) -> None:
+        """The server has executed it. What nobody waits for any more is given back."""
+        deferred = self.deferred
+        if not deferred.called:
+            deferred.callback(result)
+        elif self.stream is not None:
+            self.stream.abort().addErrback(lambda _: None)
+        elif self.procedure.fds == "reply":
+            closeAll(result if self.procedure.ret is None else result[1])
+
+    def failed(self, error: Exception) -> None:
+        """The server has refused it, or nobody knows."""
+        if not self.deferred.called:
+            self.deferred.errback(error)
 
 
 class NetClient(RPCProtocol):
@@ -88,7 +107,7 @@ class NetClient(RPCProtocol):
             clock = cast(IReactorTime, reactor)
         self.clock = clock
         self.adapt: Callable[[Procedure, tuple[Any, ...]], tuple[Any, ...]] | None = None
-        self.connection: ClientConnection[_Token] = ClientConnection()
+        self.connection: ClientConnection[PendingCall] = ClientConnection()
         self._subscribers: dict[tuple[int, int, int], tuple[Procedure, list[Callable[..., object]]]] = {}
         self._reason: Failure | None = None
         self._closing = False
@@ -131,80 +150,79 @@ class NetClient(RPCProtocol):
             descriptors; nothing was sent.
         @raise OSError: one of C{fds} is not open; nothing was sent.
         """
+        call = PendingCall(procedure)
+        call.deferred = Deferred()
+        self.start(call, args, fds)
+        return call.deferred
+
+    def start(self, call: PendingCall, args: tuple[Any, ...], fds: Sequence[int] = ()) -> None:
+        """Send a call, see L{call}.
+
+        @param call: hears of its answer, maybe before this returns.
+        """
+        procedure = call.procedure
         if self.adapt is not None:
             args = self.adapt(procedure, args)
         payload = procedure.encodeArgs(args)
         if self._reason is not None or self._closing:
             raise self._why()
-        deferred: Deferred[Any] = Deferred()
-        token = _Token(procedure, deferred)
         program = procedure.program
         target = (program.number, program.version, procedure.number, payload)
         if procedure.stream is not None:
             if fds:
                 raise LocalProtocolError("a call that opens a stream carries no file descriptors")
-            data, side = self.connection.callWithStream(*target, token)
+            data, side = self.connection.callWithStream(*target, call)
             sparse = procedure.sparse and bool(args[-1] & 1)
             keepStreamMemory()
-            token.stream = self._streams[side.key] = ClientStream(self, side, sparse)
-            probes.objectNew(token.stream)
+            call.stream = self._streams[side.key] = ClientStream(self, side, sparse)
+            probes.objectNew(call.stream)
             self.send(data)
         elif fds:
             if not self.connection.carriesDescriptors:
                 raise LocalProtocolError("Sending file descriptors is not supported on this socket")
-            copies: list[int] = []
+            copies = duplicateAll(fds)
             try:
-                for fd in fds:
-                    copies.append(os.dup(fd))
-                data = self.connection.call(*target, token, len(fds))
-            except (OSError, LocalProtocolError):
+                data = self.connection.call(*target, call, len(fds))
+            except LocalProtocolError:
                 closeAll(copies)
                 raise
             self.send(data, copies)
         else:
-            self.send(self.connection.call(*target, token))
-        token.end = self.written
-        return deferred
+            self.send(self.connection.call(*target, call))
+        call.end = self.written
 
     def _replyReceived(self, event: ReplyReceived) -> None:
-        token, data, offset, descriptors = event
+        call, data, offset, descriptors = event
         fds = self.takeDescriptors(descriptors) if descriptors else []
-        procedure, deferred, stream = token.procedure, token.deferred, token.stream
+        procedure = call.procedure
         try:
             result = procedure.decodeRet(data, offset)
         except XDRError as e:
             closeAll(fds)
             error = rpcError("Unable to decode message payload")
             error.__cause__ = e
-            self._end(token, error)
+            self._end(call, error)
             return
-        if stream is not None:
-            stream.opened()
-            if deferred.called:
-                # Nobody waits for the stream any more, but the server has it.
-                stream.abort().addErrback(lambda _: None)
-            result = stream if procedure.ret is None else (result, stream)
+        if call.stream is not None:
+            call.stream.opened()
+            result = call.stream if procedure.ret is None else (result, call.stream)
         elif procedure.fds == "reply":
-            if deferred.called:
-                closeAll(fds)
             result = fds if procedure.ret is None else (result, fds)
         elif fds:
             closeAll(fds)
-        if not deferred.called:
-            deferred.callback(result)
+        call.answered(result)
 
     def _callFailed(self, event: CallFailed) -> None:
-        token, error, descriptors = event
+        call, error, descriptors = event
         if descriptors:
             closeAll(self.takeDescriptors(descriptors))
-        self._end(token, error)
+        self._end(call, error)
 
-    def _end(self, token: _Token, error: Exception) -> None:
+    def _end(self, call: PendingCall, error: Exception) -> None:
         """A call failed, and with it the stream that it was to open."""
-        if token.stream is not None:
-            token.stream.failed(error)
-        if not token.deferred.called:
-            token.deferred.errback(error)
+        if call.stream is not None:
+            call.stream.failed(error)
+        call.failed(error)
 
     # Streams
 
@@ -343,10 +361,10 @@ class NetClient(RPCProtocol):
             return
         self._reason = reason
         sent = self.written - self.sender.unsent
-        for token in self.connection.calls.clear():
+        for call in self.connection.calls.clear():
             error = self._why()
-            error.mayHaveRun = token.end <= sent
-            self._end(token, error)
+            error.mayHaveRun = call.end <= sent
+            self._end(call, error)
         for stream in list(self._streams.values()):
             stream.failed(self._why())
         waiting, self._closed = self._closed, []

@@ -24,7 +24,7 @@ def duplicateAll(fds: Iterable[int]) -> list[int]:
     try:
         for fd in fds:
             copies.append(os.dup(fd))
-    except OSError:
+    except BaseException:
         closeAll(copies)
         raise
     return copies
