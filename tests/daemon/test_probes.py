@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shlex
 from collections.abc import Callable
@@ -29,6 +30,8 @@ class _Case(SynchronousTestCase):
     def watch(self, pattern: str) -> Fired:
         """Record every probe that matches while the test runs."""
         fired: Fired = []
+        # What earlier tests have left tells when it goes.
+        gc.collect()
         self.addCleanup(subscribe(pattern, lambda probe, values: fired.append((probe.name, values))))
         return fired
 
