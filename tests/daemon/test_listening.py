@@ -121,8 +121,9 @@ class EndpointStrings(SynchronousTestCase):
         self.refused("Unknown endpoint type: 'frob'", "frob")
         self.refused("Unknown endpoint type: '/run/x'", "/run/x")
         self.refused("'x' is not a number", "tcp:x")
-        self.refused("there is no parameter 'interfce'", "tcp:1:interfce=127.0.0.1")
-        self.refused("there is no parameter 'interfce'", "libvirt-tls:1:interfce=127.0.0.1")
+        # From Python 3.13 on one that is nearly right would be suggested.
+        self.refused("there is no parameter 'frob'", "tcp:1:frob=127.0.0.1")
+        self.refused("there is no parameter 'frob'", "libvirt-tls:1:frob=127.0.0.1")
         self.refused("there is no path", "unix:")
         self.refused("'frob=1' is not one of mode=, group=, backlog=, lockfile=", "unix:/run/x:frob=1")
         self.refused("'660' is not one of mode=, group=, backlog=, lockfile=", "unix:/run/x:660")
