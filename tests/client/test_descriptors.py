@@ -11,6 +11,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.echo import ECHO, FILES, Echo, Files
+from tests.openfiles import openAtRest, openDescriptors
 from tests.peers import ClientSession, served
 from tests.server.sockets import SocketTestCase
 from tests.streaming import PROGRAM
@@ -91,10 +92,10 @@ class Sending(SocketTestCase):
     def test_one_that_is_not_open_is_the_callers_mistake_and_nothing_is_sent(self) -> Any:
         client = yield self.connected()
         good = self.file(5)
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(openAtRest())
         self.assertRaises(OSError, client.call, FILES.byName["sizes"], (2,), [good, -1])
         self.assertEqual(len(client.connection.calls), 0)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(openDescriptors()), before)
         got = yield client.call(FILES.byName["sizes"], (1,), [good])
         self.assertEqual(got, 5)
 
@@ -102,9 +103,9 @@ class Sending(SocketTestCase):
     def test_too_many_are_the_callers_mistake(self) -> Any:
         client = yield self.connected()
         good = self.file(5)
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(openAtRest())
         self.assertRaises(LocalProtocolError, client.call, FILES.byName["sizes"], (33,), [good] * 33)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(openDescriptors()), before)
         got = yield client.program(ECHO).echo("goes on")
         self.assertEqual(got, "goes on")
 

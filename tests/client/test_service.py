@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.client.server import AUTH_LIST, CLOSE, LATER, OPEN, ScriptedServer, unknown
+from tests.openfiles import openAtRest, openDescriptors
 from virnet.client import ConnectionService
 from virnet.client.callqueue import CallQueue
 from virnet.client.client import PendingCall
@@ -569,7 +570,7 @@ class Calls(_Case):
 
     def test_descriptors_that_wait_are_copies(self) -> None:
         service = self.make()
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(openAtRest())
         fd = os.open("/dev/null", os.O_RDONLY)
         cancelled = service.remote.domainOpenGraphics(DOMAIN, 0, 0, fds=[fd])
         sent = service.remote.domainOpenGraphics(DOMAIN, 0, 0, fds=[fd])
@@ -579,7 +580,7 @@ class Calls(_Case):
         self.host.accept()
         # The transport of this test carries none.
         self.failureResultOf(sent, LocalProtocolError)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(openDescriptors()), before)
 
     def test_a_descriptor_that_is_not_open_is_a_mistake(self) -> None:
         service = self.make()

@@ -21,6 +21,7 @@ from twisted.web.client import FileBodyProducer
 from zope.interface import implementer
 
 from tests.client.test_streams import GAVE_UP, Body, Pulled, RecordingConsumer, _Case
+from tests.openfiles import openAtRest, openDescriptors
 from tests.peers import CALL, CONTINUE, ERROR, OK, STREAM, ClientSession, RawPeer
 from tests.streaming import PROGRAM, said
 from virnet.client.stream import ClientStream, Hole
@@ -492,7 +493,7 @@ class Sources(_Case):
         self.assertEqual(ends, ["end", "end"])
 
     def test_a_file_that_cannot_be_read_leaks_no_descriptor(self) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(openAtRest())
         with tempfile.NamedTemporaryFile() as made, open(made.name, "wb") as writeOnly:
             self.assertAborted(self.begin(self.stream.sendFrom(writeOnly)), OSError)
         self.stream = self.open("upload")
@@ -502,7 +503,7 @@ class Sources(_Case):
         closed = tempfile.TemporaryFile()
         closed.close()
         self.assertAborted(self.begin(self.stream.sendFrom(closed)), ValueError)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(openDescriptors()), before)
 
     def test_what_is_no_source_at_all(self) -> None:
         for source in (5, None, ["text"], [None]):

@@ -17,6 +17,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from tests.openfiles import openAtRest, openDescriptors
 from tests.peers import CONTINUE, ERROR, OK, STREAM, STREAM_HOLE, ClientSession, Message
 from tests.streaming import (
     DOWNLOAD,
@@ -646,22 +647,22 @@ class ReceiveInto(_Case):
         self.assertUsable()
 
     def test_a_file_that_cannot_be_written_aborts_the_stream_and_leaks_no_descriptor(self) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(openAtRest())
         with open("/dev/full", "wb", buffering=0) as target:
             receiving = self.begin(self.stream.receiveInto(target))
             answer = self.session.send(self.packet(CONTINUE, b"ab"), self.packet(CONTINUE))
             self.assertEqual(said(answer), [(STREAM, ERROR, b"")])
             self.failureResultOf(receiving, OSError)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(openDescriptors()), before)
 
     def test_cancelling_aborts_the_stream_and_waits_for_nobody(self) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(openAtRest())
         with tempfile.TemporaryFile() as target:
             receiving = self.begin(self.stream.receiveInto(target))
             receiving.cancel()
             self.failureResultOf(receiving, CancelledError)
         self.assertEqual(self.sent(), [(STREAM, ERROR, b"")])
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(openDescriptors()), before)
         self.tell(OK)
         self.assertUsable()
 
@@ -888,7 +889,7 @@ class SendFrom(_Case):
         self.assertEqual((failure.value.code, failure.value.int1), (ErrorNumber.SYSTEM_ERROR, 28))
 
     def test_cancelling_aborts_it_and_leaks_no_descriptor(self) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(openAtRest())
         self.session.transport.pauseProducing()
         with tempfile.TemporaryFile() as source:
             source.truncate(64 << 20)
@@ -897,7 +898,7 @@ class SendFrom(_Case):
             self.assertNoResult(sending)
             sending.cancel()
             self.failureResultOf(sending, CancelledError)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(openDescriptors()), before)
         self.session.transport.resumeProducing()
         self.assertEqual(said(self.session.flush()[-1:]), [(STREAM, ERROR, b"")])
 

@@ -5,7 +5,6 @@ Each class is an attack. C{witness} is a client that has authenticated, and must
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
@@ -16,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.authenticating import KnockAuthentication
 from tests.echo import ECHO, Echo
+from tests.openfiles import openAtRest, openDescriptors
 from tests.peers import (
     CALL,
     CALL_WITH_FDS,
@@ -273,7 +273,7 @@ class FloodOfDescriptors(SocketTestCase):
         witness = yield self.connect()
         witness.transport.write(callNamed(REMOTE, "authPolkit", 1))
         yield witness.messages(1)
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(openAtRest())
         announced = yield self.connect()
         number = 32
         call = message(ECHO.number, 1, 1, CALL_WITH_FDS, 1, OK, number.to_bytes(4, "big"))
@@ -298,5 +298,5 @@ class FloodOfDescriptors(SocketTestCase):
         witness.transport.write(callNamed(ECHO, "ping", 1))
         (reply,) = yield witness.messages(1)
         self.assertEqual(reply.status, OK)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(openDescriptors()), before)
         self.flushLoggedErrors()

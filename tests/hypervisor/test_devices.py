@@ -22,7 +22,8 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from tests.hypervisor.wired import TEST, TRANSIENT_XML, WiredTestCase, descriptors
+from tests.hypervisor.wired import TEST, TRANSIENT_XML, WiredTestCase
+from tests.openfiles import openAtRest, openDescriptors
 from virnet.client import Connection, connect
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost, RemoteError
@@ -462,13 +463,13 @@ class WithoutSockets(_Case):
     """
 
     def test_graphics_cannot_come_and_nothing_stays_open(self) -> None:
-        before = descriptors()
+        before = len(openAtRest())
         for _ in range(3):
             error = self.refused(self.remote.domainOpenGraphicsFD(TEST, 0, 0))
             self.assertEqual(error.code, ErrorNumber.RPC)
             self.assertIn("file descriptors", error.message)
         self.answer(self.remote.domainDestroy(TEST))
-        self.assertEqual(descriptors(), before)
+        self.assertEqual(len(openDescriptors()), before)
 
 
 class Descriptors(TestCase):
@@ -492,7 +493,7 @@ class Descriptors(TestCase):
         async def begin() -> None:
             self.connection = await self.connect()
             self.remote: Any = self.connection.remote
-            self.before = descriptors()
+            self.before = len(openAtRest())
 
         return Deferred.fromCoroutine(begin())
 
@@ -518,7 +519,7 @@ class Descriptors(TestCase):
         return made
 
     def assertHeld(self, count: int) -> None:
-        self.assertEqual(descriptors() - self.before, count)
+        self.assertEqual(len(openDescriptors()) - self.before, count)
 
     async def refused(self, called: Deferred[Any]) -> RemoteError:
         try:

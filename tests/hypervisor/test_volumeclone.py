@@ -18,7 +18,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tests.hypervisor.wired import POOL, WiredTestCase, descriptors, volumeXML
+from tests.hypervisor.wired import POOL, WiredTestCase, volumeXML
+from tests.openfiles import openAtRest, openDescriptors
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost
 from virnet.hypervisor.memory import MemoryHypervisor, volumeclone
@@ -84,7 +85,7 @@ class CloneCase(WiredTestCase):
         self.directory = Path(tempfile.mkdtemp(prefix="virnet-", dir="/var/tmp"))
         self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
         self.serve(MemoryHypervisor(stateDirectory=str(self.directory), reactor=self.reactor()))
-        self.before = descriptors()
+        self.before = len(openAtRest())
 
     def reactor(self) -> Any:
         return None
@@ -118,7 +119,7 @@ class CopiesTests(CloneCase):
         info = self.answer(self.remote.storageVolGetInfo(copy))
         self.assertEqual(4 * MIB, info.capacity)
         self.assertEqual(os.stat(self.file(copy)).st_blocks * 512, info.allocation)
-        self.assertEqual(self.before, descriptors())
+        self.assertEqual(self.before, len(openDescriptors()))
 
     def test_they_are_two(self) -> None:
         first = self.filled("first", b"old")
@@ -169,7 +170,7 @@ class CopiesTests(CloneCase):
         nothing = StorageVol("default-pool", "nothing", "")
         error = self.refused(self.remote.storageVolCreateXMLFrom(POOL, volumeXML("x", 1), nothing, 0))
         self.assertEqual(ErrorNumber.NO_STORAGE_VOL, error.code)
-        self.assertEqual(self.before, descriptors())
+        self.assertEqual(self.before, len(openDescriptors()))
 
     def test_what_cannot_be_copied_is_not_there(self) -> None:
         first = self.filled("first", b"data")
@@ -184,7 +185,7 @@ class CopiesTests(CloneCase):
         self.assertEqual("cannot copy into volume 'copy': No space left on device", str(error))
         self.assertEqual(["first"], self.answer(self.remote.storagePoolListVolumes(POOL, 10)))
         self.assertEqual(before, self.answer(self.remote.storagePoolGetInfo(POOL)))
-        self.assertEqual(self.before, descriptors())
+        self.assertEqual(self.before, len(openDescriptors()))
 
 
 class MeanwhileTests(CloneCase):
@@ -237,7 +238,7 @@ class MeanwhileTests(CloneCase):
         self.held.pool.work()
         self.turn()
         self.assertEqual(b"data", self.download(copy)[:4])
-        self.assertEqual(self.before, descriptors())
+        self.assertEqual(self.before, len(openDescriptors()))
 
     def test_the_pool_may_go(self) -> None:
         self.begin()
@@ -247,7 +248,7 @@ class MeanwhileTests(CloneCase):
         self.turn()
         self.successResultOf(self.copying)
         self.assertEqual([], list(self.directory.glob("*/*")))
-        self.assertEqual(self.before, descriptors())
+        self.assertEqual(self.before, len(openDescriptors()))
 
     def test_the_client_may_go(self) -> None:
         copy = self.begin()
@@ -255,7 +256,7 @@ class MeanwhileTests(CloneCase):
         self.turn()
         self.held.pool.work()
         self.remote = self.another()
-        self.assertEqual(self.before, descriptors())
+        self.assertEqual(self.before, len(openDescriptors()))
         self.failureResultOf(self.copying)
         # It is completed all the same, as in libvirt.
         self.assertEqual(b"data", self.download(copy)[:4])

@@ -14,7 +14,8 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.hypervisor.wired import POOL, WiredTestCase, descriptors, volumeXML
+from tests.hypervisor.wired import POOL, WiredTestCase, volumeXML
+from tests.openfiles import openAtRest, openDescriptors
 from virnet.client import Connection
 from virnet.client.stream import Hole
 from virnet.errorcodes import ErrorDomain, ErrorNumber
@@ -39,7 +40,7 @@ class _Case(WiredTestCase):
         self.addCleanup(shutil.rmtree, self.parent, ignore_errors=True)
         self.directory = self.parent / "state"
         self.serve(MemoryHypervisor(stateDirectory=str(self.directory)))
-        self.before = descriptors()
+        self.before = len(openAtRest())
 
     def files(self) -> list[Path]:
         """The files of all volumes."""
@@ -58,7 +59,7 @@ class _Case(WiredTestCase):
         return available
 
     def assertNothingOpen(self) -> None:
-        self.assertEqual(descriptors(), self.before)
+        self.assertEqual(len(openDescriptors()), self.before)
 
 
 class Contents(_Case):

@@ -4,7 +4,6 @@ Connections to a hypervisor in memory by the whole of virnet, client to server, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable
 from typing import Any
 
@@ -35,11 +34,6 @@ def volumeXML(name: str, capacity: int, allocation: int = 0) -> str:
         f"<volume><name>{name}</name><capacity>{capacity}</capacity>"
         f"<allocation>{allocation}</allocation></volume>"
     )
-
-
-def descriptors() -> int:
-    """How many this process has open."""
-    return len(os.listdir("/proc/self/fd"))
 
 
 class WiredTestCase(SynchronousTestCase):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import getpass
 import hashlib
 import os
@@ -32,7 +31,7 @@ from tests.interop.support import (
     freePort,
     requireTool,
 )
-from tests.transport.raw import openDescriptors
+from tests.openfiles import openAtRest, openDescriptors
 from virnet.client import Connection, connect
 from virnet.errors import ConnectionLost, RemoteError
 from virnet.transport.endpoints import endpointFor
@@ -179,8 +178,7 @@ class Case(TestCase):
         self.prepare()
         await deferLater(reactor, 0)
         # What only garbage of other tests holds open would be closed at any time.
-        gc.collect()
-        self.children, self.descriptors = children(), openDescriptors()
+        self.children, self.descriptors = children(), openAtRest()
 
     def prepare(self) -> None:
         """Start what all tests here share."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 from pathlib import Path
@@ -18,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.contracts.echo import Dying
 from tests.interop.sshd import LibvirtdTalk, ReachEcho, Talk, ToLibvirtd, ToVirnet, children, reactor
 from tests.interop.support import freePort
-from tests.transport.raw import openDescriptors
+from tests.openfiles import openAtRest
 from virnet.client import connect
 from virnet.errors import URIError
 from virnet.transport.conch import sessionOf
@@ -134,8 +133,7 @@ class Trust(_Conch):
     async def prepareAgain(self) -> None:
         """What runs now was not started by a connection."""
         # What only garbage of other tests holds open would be closed at any time.
-        gc.collect()
-        self.children, self.descriptors = children(), openDescriptors()
+        self.children, self.descriptors = children(), openAtRest()
 
     async def test_nobody_listens(self) -> None:
         uri = parseURI(self.uri())._replace(port=freePort())

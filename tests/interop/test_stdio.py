@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import sys
@@ -16,7 +15,7 @@ from twisted.trial.unittest import TestCase
 from tests.contracts.ends import reactor
 from tests.interop.sshd import children
 from tests.interop.support import Virsh, requireTool
-from tests.transport.raw import openDescriptors
+from tests.openfiles import openAtRest, openDescriptors
 from virnet.client import connect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +34,7 @@ class Stdio(TestCase):
         self.addCleanup(shutil.rmtree, self.directory, True)
         await deferLater(reactor, 0)
         # What only garbage of other tests holds open would be closed at any time.
-        gc.collect()
-        self.children, self.descriptors = children(), openDescriptors()
+        self.children, self.descriptors = children(), openAtRest()
 
     def uri(self, shape: str) -> str:
         """Where a server is started."""

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from tests.interop.support import WITH_US, VirnetDaemon, Virsh, requireTool
+from tests.openfiles import openAtRest, openDescriptors
 from virnet.client import Connection, connect
 from virnet.client.stream import Hole
 from virnet.errors import RemoteError
@@ -476,7 +477,7 @@ class OurClient(_Case):
         """
 
         async def body(remote: Any) -> None:
-            before = len(os.listdir("/proc/self/fd"))
+            before = len(openAtRest())
             for _ in range(3):
                 (fd,) = await remote.domainOpenGraphicsFD(TEST, 0, 0)
                 with socket.socket(fileno=fd) as graphics:
@@ -489,7 +490,7 @@ class OurClient(_Case):
                 ours.settimeout(SECONDS)
                 self.assertEqual(ours.recv(100), b"RFB 003.008\n")
 
-            self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+            self.assertEqual(len(openDescriptors()), before)
 
         return self.run_(body)
 

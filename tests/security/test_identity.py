@@ -11,6 +11,7 @@ import sys
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.openfiles import openAtRest, openDescriptors
 from virnet.security import identity
 from virnet.security.identity import (
     Identity,
@@ -106,9 +107,9 @@ class StartOfPeer(SynchronousTestCase):
     def test_nothing_is_left_open(self) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            before = os.listdir("/proc/self/fd")
+            before = openAtRest()
             unixIdentity((os.getpid(), 0, 0), ours)
-            self.assertEqual(os.listdir("/proc/self/fd"), before)
+            self.assertEqual(openDescriptors(), before)
 
 
 class Names(SynchronousTestCase):

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.openfiles import openAtRest, openDescriptors
 from tests.pki import ANY, CLIENT, DAY, EMAIL, HOUR, SERVER, Issued, issue, write
 from tests.tls import authority, clientOf, serverOf
 from virnet.errorcodes import ErrorDomain, ErrorNumber
@@ -273,18 +274,15 @@ class Reloading(_Case):
         context.engine()
 
     def test_no_descriptor_is_left_of_them(self) -> None:
-        def count() -> int:
-            return len(os.listdir("/proc/self/fd"))
-
         self.put(server=serverOf())
         context = TLSContext.forServer(pkipath=str(self.directory))
-        before = count()
+        before = len(openAtRest())
         for _ in range(3):
             context.reload()
             context.engine()
-        self.assertEqual(count(), before)
+        self.assertEqual(len(openDescriptors()), before)
         del context
-        self.assertEqual(count(), before - 1)
+        self.assertEqual(len(openDescriptors()), before - 1)
 
 
 class Hosts(_Case):

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.openfiles import openAtRest, openDescriptors
 from tests.peers import CONTINUE, ERROR, OK, REPLY, STREAM, STREAM_HOLE, ServerSession, callNamed
 from tests.streaming import DOWNLOAD, PROGRAM, UPLOAD, Provider, holePacket, packet, said, streamingProgram
 from tests.transport.test_files import BLOCK, ThreadedClock
@@ -30,7 +31,7 @@ class _Case(SynchronousTestCase):
         self.over: list[str] = []
         self.makeEnd: Any = None
         self.session = ServerSession(streamingProgram(Provider(lambda: self.makeEnd())))
-        self.descriptors = len(os.listdir("/proc/self/fd"))
+        self.descriptors = len(openAtRest())
 
     def openFile(self, flags: int, position: int = 0) -> int:
         fd = os.open(self.path, flags)
@@ -44,7 +45,7 @@ class _Case(SynchronousTestCase):
     def assertClosed(self) -> None:
         """The descriptor was closed and that was told, once."""
         self.assertEqual(self.over, ["over"])
-        self.assertEqual(len(os.listdir("/proc/self/fd")), self.descriptors)
+        self.assertEqual(len(openDescriptors()), self.descriptors)
         self.assertEqual(self.session.client.connection.inProgress, 0)
 
     def whenOver(self) -> None:

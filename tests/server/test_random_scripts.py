@@ -15,7 +15,6 @@ What is counted is counted twice: once by the server, once here from what the sc
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from random import Random
 
@@ -23,6 +22,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.authenticating import KnockAuthentication
+from tests.openfiles import openAtRest, openDescriptors
 from tests.peers import ServerSession
 from tests.server.randomclients import CLIENT_ACTIONS, PROGRAM, HandRunPool, Scripted, Session
 from virnet.errors import ConnectionLost, RemoteError
@@ -58,7 +58,7 @@ class Script:
         self.server.workers = self.pool  # type: ignore[assignment]
         self.sessions: list[Session] = []
         self.open = True
-        self.before = len(os.listdir("/proc/self/fd"))
+        self.before = len(openAtRest())
         self.did: list[str] = []
         self.seen: set[str] = set()
 
@@ -243,7 +243,7 @@ class Script:
         assert not (room and held)
         open_ = sum(len(each.client._descriptors) for each in self.sessions)
         open_ += sum(count for each in self.providers.values() for _, count in each.waiting)
-        found = len(os.listdir("/proc/self/fd")) - self.before
+        found = len(openDescriptors()) - self.before
         assert found == open_, f"{found} descriptors are open, {open_} have a reason"
 
     def settle(self) -> None:

@@ -15,8 +15,9 @@ from twisted.trial.unittest import TestCase
 from zope.interface import Interface
 
 from tests.contracts.ends import reactor, turns
+from tests.openfiles import openDescriptors
 from tests.peers import CALL, CALL_WITH_FDS, OK, REPLY, REPLY_WITH_FDS, Message, message
-from tests.transport.raw import RawListener, RawSocket, openDescriptors
+from tests.transport.raw import RawListener, RawSocket
 from virnet.client import NetClient
 from virnet.programs.base import Procedure, Program
 from virnet.server import NetServer, ServerProgram, ServerService

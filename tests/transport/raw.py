@@ -18,17 +18,6 @@ from tests.contracts.ends import reactor
 from tests.peers import Message, split
 
 
-def openDescriptors() -> dict[int, str]:
-    """The descriptors of this process and what they are open on."""
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            pass  # the one by which the directory was read
-    return found
-
-
 class Piece(NamedTuple):
     """What one C{recvmsg} brought.
 

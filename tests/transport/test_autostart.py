@@ -20,7 +20,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.contracts.echo import Only
 from tests.contracts.ends import End, reactor
-from tests.transport.raw import openDescriptors
+from tests.openfiles import openDescriptors
 from virnet.transport import autostart
 from virnet.transport.autostart import SessionEndpoint
 

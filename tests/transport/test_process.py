@@ -29,7 +29,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.contracts.echo import EchoContract, Only
 from tests.contracts.ends import MUCH, End, pattern, reactor
 from tests.contracts.transport import SocketContract, TransportContract
-from tests.transport.raw import openDescriptors
+from tests.openfiles import openAtRest, openDescriptors
 from virnet.errors import LocalProtocolError
 from virnet.transport.process import STDERR_MAX, CommandAddress, CommandEndpoint, CommandTransport
 from virnet.transport.ssh import Command
@@ -124,7 +124,7 @@ class _Case(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         # A reactor has more descriptors while it runs.
         await deferLater(reactor, 0)
-        self.before = openDescriptors()
+        self.before = openAtRest()
 
     async def connect(self, command: Command, end: End | None = None) -> End:
         """Start a program; it has to be gone when the test is."""
@@ -321,7 +321,7 @@ class Failures(_Case):
         failed = 0
         try:
             for free in range(12):
-                before = openDescriptors()
+                before = openAtRest()
                 resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 1 + free, hard))
                 end = End(senderFor)
                 try:

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
 from tests.contracts.ends import turns
+from tests.openfiles import openDescriptors
 from tests.peers import CALL_WITH_FDS, ERROR, OK, REPLY, Message, message
 from tests.transport.parcels import (
     GIVE,
@@ -30,7 +31,7 @@ from tests.transport.parcels import (
     replying,
     taking,
 )
-from tests.transport.raw import RawSocket, openDescriptors
+from tests.transport.raw import RawSocket
 from virnet.errorcodes import ErrorDomain, ErrorNumber
 from virnet.errors import ConnectionLost, ProtocolError, RemoteError
 from virnet.server import ServerClient

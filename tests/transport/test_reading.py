@@ -15,6 +15,7 @@ from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.openfiles import openAtRest, openDescriptors
 from virnet.limits import READ_MAX, READ_MIN
 from virnet.transport import reading
 from virnet.transport.descriptors import closeAll
@@ -317,9 +318,9 @@ class NoDescriptors(Bytes):
     """A protocol that does not take descriptors gets none, and none is left over."""
 
     def test_they_are_dropped(self) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(openAtRest())
         with open(os.devnull) as file:
             socket.send_fds(self.peer, [b"\0"], [file.fileno()])
         self.transport.doRead()
         self.assertEqual(self.protocol.pieces, [b"\0"])
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(openDescriptors()), before)

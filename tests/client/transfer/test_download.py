@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tests.client.transfer.test_upload import MIB, UploadCase
-from tests.hypervisor.wired import descriptors
+from tests.openfiles import openAtRest, openDescriptors
 from virnet.client.stream import Hole
 from virnet.client.transfer import Progress, TransferError, Transferred, download
 from virnet.errors import ConnectionLost
@@ -39,7 +39,7 @@ class DownloadCase(UploadCase):
     def downloaded(self, target: Any, **options: Any) -> Transferred:
         """Download what has to succeed."""
         result = self.successResultOf(self.downloading(target, **options))
-        self.assertEqual(self.before, descriptors())
+        self.assertEqual(self.before, len(openDescriptors()))
         return result
 
     def files(self) -> set[str]:
@@ -68,7 +68,7 @@ class Targets(DownloadCase):
 
     def test_a_compressing_file(self) -> None:
         with gzip.open(self.target, "wb") as file:
-            self.before = descriptors()
+            self.before = len(openAtRest())
             self.downloaded(file)
         self.assertTrue(gzip.decompress(self.target.read_bytes()) == self.old)
 
@@ -107,7 +107,7 @@ class Failures(DownloadCase):
 
     def fails(self, target: Any, kind: type[Exception] = TransferError, **options: Any) -> str:
         why = str(self.failureResultOf(self.downloading(target, **options), kind).value)
-        self.assertEqual(self.before, descriptors())
+        self.assertEqual(self.before, len(openDescriptors()))
         return why
 
     def test_what_was_there_stays_until_then(self) -> None:

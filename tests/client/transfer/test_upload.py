@@ -15,7 +15,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.hypervisor.wired import WiredTestCase, descriptors
+from tests.hypervisor.wired import WiredTestCase
+from tests.openfiles import openAtRest, openDescriptors
 from virnet.client.stream import Hole
 from virnet.client.transfer import Progress, TransferError, Transferred, upload
 from virnet.errors import ConnectionLost
@@ -38,7 +39,7 @@ class UploadCase(WiredTestCase):
         self.serve(MemoryHypervisor(stateDirectory=str(self.directory / "state")))
         self.vol = self.volume(capacity=len(self.old))
         self.upload(self.vol, self.old)
-        self.before = descriptors()
+        self.before = len(openAtRest())
 
     def began(self, source: Any, **options: Any) -> Deferred[Transferred]:
         running = Deferred.fromCoroutine(
@@ -50,13 +51,13 @@ class UploadCase(WiredTestCase):
     def uploaded(self, source: Any, **options: Any) -> Transferred:
         """Upload what has to succeed."""
         result = self.successResultOf(self.began(source, **options))
-        self.assertEqual(self.before, descriptors())
+        self.assertEqual(self.before, len(openDescriptors()))
         return result
 
     def refusal(self, source: Any, **options: Any) -> str:
         """Upload what has to fail."""
         why = str(self.failureResultOf(self.began(source, **options), TransferError).value)
-        self.assertEqual(self.before, descriptors())
+        self.assertEqual(self.before, len(openDescriptors()))
         return why
 
     def file(self, data: bytes) -> Path:
@@ -87,7 +88,7 @@ class Sources(UploadCase):
     def test_an_open_file_from_its_position_on(self) -> None:
         with open(self.file(self.data), "rb") as file:
             file.read(100)
-            self.before = descriptors()
+            self.before = len(openAtRest())
             self.uploaded(file, size=len(self.data) - 100)
             self.assertHolds(self.data[100:])
 
@@ -101,7 +102,7 @@ class Sources(UploadCase):
         path.write_bytes(gzip.compress(self.data))
         with gzip.open(path, "rb") as file:
             file.read(100)
-            self.before = descriptors()
+            self.before = len(openAtRest())
             self.uploaded(file, size=len(self.data) - 100)
         self.assertHolds(self.data[100:])
 
