@@ -12,6 +12,7 @@ from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
+from tests.openfiles import openDescriptors
 from virnet.client import connect
 from virnet.errors import VirnetError
 from virnet.programs import REMOTE
@@ -22,13 +23,7 @@ reactor: Any = installed
 
 def openSockets() -> set[str]:
     """The sockets of this process. The reactor's own pipes come and go with each test."""
-    found = set()
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            found.add(os.readlink(f"/proc/self/fd/{number}"))
-        except FileNotFoundError:
-            pass  # that of the listing itself
-    return {each for each in found if each.startswith("socket:")}
+    return {each for each in openDescriptors().values() if each.startswith("socket:")}
 
 
 class HangsUp(Protocol):

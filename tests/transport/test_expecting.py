@@ -13,7 +13,7 @@ class Rest(SynchronousTestCase):
     def setUp(self) -> None:
         self.session = ServerSession(ServerProgram(REMOTE, lambda client: object()))
         self.expected = 0
-        self.session.client.sender.expect = self.expect  # type: ignore[method-assign]
+        self.patch(self.session.client.sender, "expect", self.expect)
 
     def expect(self) -> None:
         """Count."""

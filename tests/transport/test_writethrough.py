@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, UNIXClientEndpoint
@@ -95,47 +96,41 @@ class AtOnce(SenderCase):
             self.assertRaises(TypeError, end.out.write, bytearray(b"x"))
             self.fill(end)
 
-    async def test_who_gets_an_answer_is_waited_for(self) -> None:
-        end, peer = await self.pair()
-        heard: list[bytes] = []
+    async def heard(
+        self, handle: Callable[[End], object], meanwhile: Callable[[RawSocket], object]
+    ) -> list[bytes]:
+        """What is read, and when the reactor gets its turn.
 
-        def askAgain() -> None:
-            if peer.takeAll():
-                peer.send(b"next")
-
-        def received(data: bytes) -> None:
-            heard.append(data)
-            if data == b"call":
-                self.patch(reading, "_letOthersRun", askAgain)
-                end.out.send(b"reply")
-                reactor.callLater(0, heard.append, b"a turn of the reactor")
-
-        end.onData = received
-        peer.send(b"hello")
-        await end.has(5)
-        peer.send(b"call")
-        await end.has(13)
-        await turns()
-        self.assertEqual(heard, [b"hello", b"call", b"next", b"a turn of the reactor"])
-
-    async def test_the_rest_of_a_message_is_waited_for(self) -> None:
+        @param handle: done while C{first} is handled.
+        @param meanwhile: what the peer does while it is waited for.
+        """
         end, peer = await self.pair()
         heard: list[bytes] = []
 
         def received(data: bytes) -> None:
             heard.append(data)
-            if data == b"begun":
-                self.patch(reading, "_letOthersRun", lambda: peer.send(b"rest"))
+            if data == b"first":
+                self.patch(reading, "_letOthersRun", lambda: meanwhile(peer))
+                handle(end)
                 reactor.callLater(0, heard.append, b"a turn of the reactor")
-                end.out.expect()
 
         end.onData = received
         peer.send(b"hello")
         await end.has(5)
-        peer.send(b"begun")
+        peer.send(b"first")
         await end.has(14)
         await turns()
-        self.assertEqual(heard, [b"hello", b"begun", b"rest", b"a turn of the reactor"])
+        return heard
+
+    async def test_who_gets_an_answer_is_waited_for(self) -> None:
+        heard = await self.heard(
+            lambda end: end.out.send(b"reply"), lambda peer: peer.send(b"next") if peer.takeAll() else None
+        )
+        self.assertEqual(heard, [b"hello", b"first", b"next", b"a turn of the reactor"])
+
+    async def test_the_rest_of_a_message_is_waited_for(self) -> None:
+        heard = await self.heard(lambda end: end.out.expect(), lambda peer: peer.send(b"rest"))
+        self.assertEqual(heard, [b"hello", b"first", b"rest", b"a turn of the reactor"])
 
     async def test_word_comes_in_order_and_when_the_kernel_has_it_all(self) -> None:
         end, peer = await self.pair()

@@ -222,6 +222,7 @@ class ServerClient(RPCProtocol):
             return
         self._dispatching = True
         try:
+            # super() costs as much as the call: every message comes by here.
             RPCProtocol.dispatch(self, events)
         finally:
             self._dispatching = False

@@ -155,6 +155,7 @@ class _Connection(ABC):
         messages = self._messages
         while messages and self.inProgress < self.limit and not self.closed:
             message = messages.pop()
+            # decodeHeader without the call: every message comes by here.
             header = _new(MessageHeader, unpackHeader(message))
             if self.received.listeners:
                 self.received(self.owner, *header.traced())
